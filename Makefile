@@ -1,0 +1,114 @@
+# The only door: every check and every program is started from here.
+# `make help` prints the targets. Needs python3.11 (or a newer python3) and make.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+JOBS ?= 2
+SEED ?= 1
+STEPS ?= 2000
+ARGS ?=
+
+.PHONY: help
+help: ## print this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
+	    while IFS='|' read -r name text; do printf '%-15s %s\n' "$$name" "$$text"; done
+
+# A newer pyproject.toml installs again; a half-finished install leaves no stamp.
+$(STAMP): pyproject.toml
+	@python=; \
+	for name in python3.11 python3; do \
+	    if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "error: raftd needs Python 3.11 or newer: install python3.11" >&2; \
+	    exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/pip ]; then \
+	    $$python -m venv --clear .venv >/dev/null || { \
+	        echo "error: $$python cannot make a virtual environment:" \
+	            "install its venv module (Debian: python3.11-venv)" >&2; \
+	        exit 1; \
+	    }; \
+	fi
+	@echo "installing raftd and its tools into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## make .venv and install raftd with its tools into it
+
+.PHONY: demo
+demo: $(STAMP) ## a narrated tour on three real nodes, with faults and a proof
+	@$(BIN)/python cluster/demo.py $(ARGS)
+
+.PHONY: dev
+dev: $(STAMP) ## run a three-node cluster on this machine until interrupted
+	@$(BIN)/raftd dev $(ARGS)
+
+.PHONY: test
+test: check ## the same as check
+
+# The gate. What is cheap and speaks plainly comes first.
+.PHONY: check
+check: $(STAMP) ## everything that CI runs: lint types arch verify and the tests
+	@$(MAKE) lint types arch verify
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
+
+.PHONY: fmt
+fmt: $(STAMP) ## format the code and mend what can be mended by rule
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+.PHONY: lint
+lint: $(STAMP) ## style: ruff
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { \
+	    echo "error: not formatted: run 'make fmt'" >&2; exit 1; }
+
+.PHONY: types
+types: $(STAMP) ## types: mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: arch
+arch: $(STAMP) ## imports go one way
+	@out=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$out" >&2; exit 1; }
+
+.PHONY: verify
+verify: $(STAMP) ## the API description is in style, the generated code fresh
+	@$(BIN)/buf lint proto
+	@$(BIN)/python proto/generate.py --check
+
+.PHONY: proto
+proto: $(STAMP) ## generate proto/gen from proto/raftpb
+	@$(BIN)/python proto/generate.py
+
+.PHONY: sim
+sim: $(STAMP) ## one simulated run: make sim SEED=1 STEPS=2000
+	@$(BIN)/python -m tests.sim --seed $(SEED) --steps $(STEPS) $(ARGS)
+
+.PHONY: e2e
+e2e: $(STAMP) ## all tests on real processes, and the slow ones
+	@$(BIN)/pytest -q -m "e2e or slow" $(ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## measure, minutes long
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: $(STAMP) ## measure, seconds long: that it runs, and the cost per put
+	@$(BIN)/python -m tests.bench --smoke $(ARGS)
+
+.PHONY: docker
+docker: $(STAMP) ## build the image, run three containers, prove them, take them down
+	@cluster/verify.sh $(ARGS)
+
+.PHONY: clean
+clean: ## remove everything that make can make again
+	@rm -rf .venv .raftd dist build .mypy_cache .ruff_cache .pytest_cache \
+	    .hypothesis .import_linter_cache bench.json
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
