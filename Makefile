@@ -14,7 +14,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## print this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
 	    while IFS='|' read -r name text; do printf '%-15s %s\n' "$$name" "$$text"; done
 
 # A newer pyproject.toml installs again; a half-finished install leaves no stamp.
