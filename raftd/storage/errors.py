@@ -1,0 +1,105 @@
+"""Everything that can go wrong with a data directory, each said in one sentence.
+
+    StorageError
+    +-- DirectoryInUse    another process has the directory open
+    +-- ForeignFiles      files of another node, cluster or program
+    +-- NewerFormat       files written by a later raftd
+    +-- DamagedFiles      bytes are not what was written, or a file is missing
+    +-- DiskFailed        the operating system refused a read, write or sync
+        +-- DiskFull      ... because no space is left
+
+Rules: the message is a whole sentence for the person who runs the node and names the
+file. Whoever gets one stops the node: storage never goes on after an error, because a
+later sync can succeed although an earlier one lost data. The first four are raised
+only before anything was changed, except that reading may find damage later.
+
+Source: RELIABILITY.md section 0 finding 1 and rules 46, 49-51.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = [
+    "DamagedFiles",
+    "DirectoryInUse",
+    "DiskFailed",
+    "DiskFull",
+    "ForeignFiles",
+    "NewerFormat",
+    "StorageError",
+    "translate_errors",
+]
+
+
+class StorageError(Exception):
+    """The data directory cannot be used, or no longer."""
+
+
+class DirectoryInUse(StorageError):
+    """Stop the other process, or choose another directory."""
+
+
+class ForeignFiles(StorageError):
+    """Point the node at its own directory, or remove what does not belong there."""
+
+
+class NewerFormat(StorageError):
+    """Run the raftd that wrote the files, or a later one."""
+
+
+class DamagedFiles(StorageError):
+    """Let the node rejoin with an empty directory; the others hold its data."""
+
+
+class DiskFailed(StorageError):
+    """End the process; start it again when the disk is sound."""
+
+
+class DiskFull(DiskFailed):
+    """End the process; start it again when there is space."""
+
+
+@contextmanager
+def translate_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into ours: the one boundary for both.
+
+    Args:
+        path: The file worked on, named in the sentence.
+        doing: What was tried, as "read" or "write".
+
+    Raises:
+        DamagedFiles: SQLite found the file's structure broken.
+        DiskFull: No space is left.
+        DiskFailed: Any other refusal.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _from_sqlite(path, doing, error) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DiskFailed(f"Cannot {doing} {path}: {reason}.") from error
+
+
+def _from_sqlite(path: Path, doing: str, error: sqlite3.Error) -> StorageError:
+    # Python's own complaints (text that is not UTF-8, a closed file) have no code.
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
+    match primary:
+        case sqlite3.SQLITE_FULL:
+            return DiskFull(f"Cannot {doing} {path}: no space is left on the disk.")
+        case (
+            sqlite3.SQLITE_IOERR
+            | sqlite3.SQLITE_CANTOPEN
+            | sqlite3.SQLITE_READONLY
+            | sqlite3.SQLITE_BUSY
+            | sqlite3.SQLITE_LOCKED
+            | sqlite3.SQLITE_PERM
+            | sqlite3.SQLITE_NOMEM
+            | sqlite3.SQLITE_PROTOCOL
+        ):
+            return DiskFailed(f"Cannot {doing} {path}: {error}.")
+        case _:
+            return DamagedFiles(f"{path} is damaged: {error}.")
