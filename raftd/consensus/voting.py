@@ -1,0 +1,151 @@
+"""Campaigns and votes.
+
+Rules:
+
+* A pre-vote asks for the next term and changes nothing, at the candidate or at the
+  voter; a grant carries the asked term, a refusal the voter's own (rule 2). It is
+  always answered when the voter knows a higher term (rule 3).
+* Whoever heard its leader within T ignores campaigns, unless that leader asked for them
+  or is the one campaigning (rules 3 and 5).
+* A vote goes to a log at least as long, once per term, the same answer to the same
+  question (rule 7). Anyone who is asked answers, member or not; only voters campaign
+  (rule 8), and only when what they have committed is applied (rule 9).
+* A candidate's own vote counts once it is durable, and its requests wait for that too.
+
+Source: Raft paper sections 5.2, 5.4.1 and 6; thesis 3.10, 4.2.3 and 9.6.
+"""
+
+from raftd.consensus.messages import PreVote, PreVoteReply, Vote, VoteReply
+from raftd.consensus.quorum import VoteResult, vote_result
+from raftd.consensus.roles import (
+    become_candidate,
+    become_follower,
+    become_leader,
+    become_pre_candidate,
+)
+from raftd.consensus.state import State
+from raftd.consensus.types import EntryKind, Index, NodeId, Role, Term
+
+__all__ = [
+    "campaign",
+    "count_own_vote",
+    "is_leased_against",
+    "may_campaign",
+    "on_pre_vote",
+    "on_pre_vote_reply",
+    "on_vote",
+    "on_vote_reply",
+    "refuse_old_vote",
+]
+
+
+def may_campaign(s: State) -> bool:
+    """Tell whether this node may stand for election."""
+    if s.role is Role.LEADER or not s.membership.is_voter(s.id):
+        return False
+    if s.applied < s.boot_commit:
+        return False
+    if s.applied == s.commit:
+        return True
+    unapplied = s.log.in_memory(s.applied + 1, s.commit)
+    return all(entry.kind is not EntryKind.CONFIG for entry in unapplied)
+
+
+def campaign(s: State, *, is_transfer: bool = False) -> None:
+    """Stand for election: ask first, unless the leader itself said to go ahead."""
+    if s.config.pre_vote and not is_transfer:
+        become_pre_candidate(s)
+        term = Term(s.term + 1)
+        last, last_term = s.log.last_index, s.log.last_term
+        for peer in _voting_peers(s):
+            s.out.now.append(PreVote(s.id, peer, term, last, last_term))
+        _count(s, s.id, granted=True)
+    else:
+        _campaign_for_real(s, is_transfer=is_transfer)
+
+
+def _campaign_for_real(s: State, *, is_transfer: bool) -> None:
+    become_candidate(s)
+    last, last_term = s.log.last_index, s.log.last_term
+    for peer in _voting_peers(s):
+        s.out.guarded.append(Vote(s.id, peer, s.term, last, last_term, is_transfer))
+
+
+def _voting_peers(s: State) -> list[NodeId]:
+    return [peer for peer in s.peers if s.membership.is_voter(peer)]
+
+
+def count_own_vote(s: State) -> None:
+    """After a write: the vote for itself counts if it is durable now (rule 7)."""
+    if s.role is not Role.CANDIDATE or s.id in s.votes:
+        return
+    durable = s.out.durable_state
+    if durable.term == s.term and durable.vote == s.id:
+        _count(s, s.id, granted=True)
+
+
+def is_leased_against(s: State, src: NodeId) -> bool:
+    """Tell whether a campaign of `src` is to be ignored: the leader was just heard."""
+    return (
+        s.config.check_quorum
+        and s.leader is not None
+        and s.leader != src
+        and s.election_elapsed < s.config.election_ticks
+    )
+
+
+def on_pre_vote(s: State, m: PreVote) -> None:
+    """Say whether `m.src` would get this node's vote; nothing changes here."""
+    is_possible = m.term > s.term or (m.term == s.term and _has_vote_for(s, m.src))
+    granted = is_possible and _is_up_to_date(s, m.last_index, m.last_term)
+    term = m.term if granted else s.term
+    s.out.guarded.append(PreVoteReply(s.id, m.src, term, granted))
+
+
+def on_vote(s: State, m: Vote) -> None:
+    """Give the vote of this term, or not."""
+    granted = _has_vote_for(s, m.src) and _is_up_to_date(s, m.last_index, m.last_term)
+    if granted:
+        s.vote = m.src
+        s.election_elapsed = 0
+    s.out.guarded.append(VoteReply(s.id, m.src, s.term, granted))
+
+
+def refuse_old_vote(s: State, m: Vote) -> None:
+    """Answer a candidate of a lower term with the term it has missed."""
+    s.out.guarded.append(VoteReply(s.id, m.src, s.term, False))
+
+
+def on_pre_vote_reply(s: State, m: PreVoteReply) -> None:
+    """Count an answer to this node's question, if it still stands."""
+    if s.role is not Role.PRE_CANDIDATE:
+        return
+    if m.granted and m.term != s.term + 1:
+        return
+    _count(s, m.src, granted=m.granted)
+
+
+def on_vote_reply(s: State, m: VoteReply) -> None:
+    """Count a vote of this term."""
+    if s.role is Role.CANDIDATE:
+        _count(s, m.src, granted=m.granted)
+
+
+def _has_vote_for(s: State, candidate: NodeId) -> bool:
+    return s.vote == candidate or (s.vote is None and s.leader is None)
+
+
+def _is_up_to_date(s: State, last_index: Index, last_term: Term) -> bool:
+    return (last_term, last_index) >= (s.log.last_term, s.log.last_index)
+
+
+def _count(s: State, voter: NodeId, *, granted: bool) -> None:
+    s.votes.setdefault(voter, granted)
+    result = vote_result(s.membership, s.votes)
+    if result is VoteResult.LOST:
+        become_follower(s, s.term, None)
+    elif result is VoteResult.WON:
+        if s.role is Role.PRE_CANDIDATE:
+            _campaign_for_real(s, is_transfer=False)
+        else:
+            become_leader(s)
