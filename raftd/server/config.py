@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,9 +33,12 @@ from raftd.server.option_kinds import (
     Whole,
     nearest,
 )
+from raftd.statemachine.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from raftd.statemachine.limits import Limits as ApplyLimits
 
 __all__ = [
     "Address",
@@ -81,15 +84,31 @@ def _count(default: int, high: int, text: str, low: int = 1) -> int:
 class Limits:
     """How much of each thing is accepted; equal on every member of a cluster."""
 
-    name_bytes_max: int = _count(256, 4 * KIB, "name of a lock, election or queue")
-    key_bytes_max: int = _count(KIB, 64 * KIB, "key of the key-value store")
-    value_bytes_max: int = _count(MIB, 64 * MIB, "value, payload, result, savepoint")
+    name_bytes_max: int = _count(
+        DEFAULT_LIMITS.name_bytes_max, 4 * KIB, "name of a lock, election or queue"
+    )
+    key_bytes_max: int = _count(
+        DEFAULT_LIMITS.key_bytes_max, 64 * KIB, "key of the key-value store"
+    )
+    value_bytes_max: int = _count(
+        DEFAULT_LIMITS.value_bytes_max, 64 * MIB, "value, payload, result, savepoint"
+    )
     request_bytes_max: int = _count(4 * MIB, 256 * MIB, "one request", KIB)
-    txn_ops_max: int = _count(128, 4096, "operations of one transaction")
-    lease_attachments_max: int = _count(10_000, 1_000_000, "what one lease holds")
-    range_delete_keys_max: int = _count(10_000, 1_000_000, "keys of one range delete")
-    promotions_max: int = _count(1000, 100_000, "waiters promoted by one command")
-    state_bytes_max: int = _count(2 * GIB, 64 * GIB, "the whole state", MIB)
+    txn_ops_max: int = _count(
+        DEFAULT_LIMITS.txn_ops_max, 4096, "operations of one transaction"
+    )
+    lease_attachments_max: int = _count(
+        DEFAULT_LIMITS.lease_attachments_max, 1_000_000, "what one lease holds"
+    )
+    range_delete_keys_max: int = _count(
+        DEFAULT_LIMITS.range_delete_keys_max, 1_000_000, "keys of one range delete"
+    )
+    promotions_max: int = _count(
+        DEFAULT_LIMITS.promotions_max, 100_000, "waiters promoted by one command"
+    )
+    state_bytes_max: int = _count(
+        DEFAULT_LIMITS.state_bytes_max, 64 * GIB, "the whole state", MIB
+    )
 
     def __post_init__(self) -> None:
         if self.value_bytes_max > self.request_bytes_max:
@@ -97,6 +116,12 @@ class Limits:
                 f"limits.value_bytes_max ({self.value_bytes_max}) must not be more than"
                 f" limits.request_bytes_max ({self.request_bytes_max})."
             )
+
+    def of_apply(self) -> ApplyLimits:
+        """Return the limits that the state machine enforces, these among them."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        del given["request_bytes_max"]  # bounds the doors; apply never sees a request
+        return replace(DEFAULT_LIMITS, **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

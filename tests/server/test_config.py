@@ -6,6 +6,7 @@ the tests compare whole sentences, since the sentence is the feature.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from raftd.server.config import (
     load_settings,
     options,
 )
+from raftd.statemachine.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,6 +143,11 @@ def test_member_is_this_node_and_may_advertise_another_address() -> None:
     assert settings.advertised_client == Address("b", 7400)
     moved = load_settings(environ=ENVIRON, flags={"advertise_client": "x:9"})
     assert moved.advertised_client == Address("x", 9)
+
+
+def test_configured_limits_reach_the_state_machine() -> None:
+    limits = load_settings(environ=ENVIRON, flags={"limits.txn_ops_max": "7"}).limits
+    assert limits.of_apply() == dataclasses.replace(DEFAULT_LIMITS, txn_ops_max=7)
 
 
 def test_listening_on_ports_of_the_systems_choice() -> None:
