@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from raftd.consensus.roles import ROLE_TRANSITIONS
 from raftd.statemachine import schema
 from raftd.statemachine.schema.base import Command, Result
 from tests.structure import (
@@ -246,6 +247,17 @@ def test_texts_do_not_speak_of_the_machine_they_were_written_on() -> None:
             if _MACHINE.search(line)
         ),
         "Paths of one developer's machine mean nothing to a reader:",
+    )
+
+
+def test_role_diagram_is_the_table_in_the_code() -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    arrows = re.findall(r"^ +([A-Z_]+) --> ([A-Z_]+):", text, re.MULTILINE)
+    assert len(set(arrows)) == len(arrows), "an arrow of the diagram is drawn twice"
+    table = {(a.name, b.name) for a, after in ROLE_TRANSITIONS.items() for b in after}
+    none_of(
+        (f"{a} --> {b}" for a, b in table.symmetric_difference(arrows)),
+        "docs/ARCHITECTURE.md draws exactly ROLE_TRANSITIONS; these differ:",
     )
 
 
