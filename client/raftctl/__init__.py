@@ -1,0 +1,1 @@
+"""The command line of raftd, built on the client library alone."""
