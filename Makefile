@@ -66,7 +66,7 @@ fmt: $(STAMP) ## format the code and mend what can be mended by rule
 
 .PHONY: lint
 lint: $(STAMP) ## style: ruff
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --check --quiet . || { \
 	    echo "error: not formatted: run 'make fmt'" >&2; exit 1; }
 
