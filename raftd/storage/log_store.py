@@ -1,0 +1,311 @@
+"""log.db: the Raft log, term and vote. What `write` has returned for is durable.
+
+Rules: writes are made durable in the order of the calls, one after the other, so a
+row can say up to where everything before it was synced. Term and vote never go back
+and nothing at or below the stored commit index is ever cut: both are asserted here
+too, although the core promises them. The first error ends the store: every later call
+raises it again, because a later sync may succeed over lost bytes.
+
+Everything a write changes is one statement. Only beyond `STATEMENT_ROWS_MAX` entries
+does it take several, with term, vote and cut in the first, so a crash between them
+leaves a shorter log that nobody was told of.
+
+Source: DESIGN.md section 6 (log.db); RELIABILITY.md section 0, rules 23-27, 31, 49-51.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from raftd.consensus.ready import Write
+from raftd.consensus.types import Entry, HardState, Index, Term
+from raftd.storage.files import (
+    IDENTITY,
+    connect_writer,
+    encode_meta,
+    rewrite_bytes,
+    wal_path,
+)
+from raftd.storage.identity import Identity
+from raftd.storage.log_reader import LogReader
+from raftd.storage.log_recovery import LogScan, scan_log
+from raftd.storage.log_rows import (
+    CUT_POINT,
+    HEAD,
+    Change,
+    CutPoint,
+    LogHead,
+    LogRow,
+    checksum_row,
+    meta_change,
+    range_change,
+)
+from raftd.storage.log_writer import STATEMENT_ROWS_MAX, LogWriter
+from raftd.storage.types import CheckpointMeta, InstallMark, LogRecovery
+from raftd.storage.wal import check_wal
+
+__all__ = ["TAIL_BYTES_MAX", "LogStore"]
+
+#: Of the newest payloads handed over at start.
+TAIL_BYTES_MAX = 16 * 1024 * 1024
+#: Rows removed from the front in one turn, so that an append never waits long.
+_CUT_ROWS_MAX = 1000
+
+
+class LogStore:
+    """The log of one node. Comes from `open`, through `open_stores`."""
+
+    def __init__(self, scan: LogScan, reader: LogReader, writer: LogWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._identity = scan.identity
+        self._hard_state = scan.head.hard_state
+        self._commit = scan.recovery.commit
+        self._sealed_index = scan.head.sealed_index
+        self._cut = scan.cut
+        self._last_index = scan.recovery.last_index
+        self._last_crc = scan.last_crc
+        # First come, first served: this is the order of writes.
+        self._lock = asyncio.Lock()
+        self._is_closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        checkpoint: CheckpointMeta | None = None,
+        *,
+        tail_bytes_max: int = TAIL_BYTES_MAX,
+    ) -> tuple[Self, LogRecovery]:
+        """Verify the log, finish what a crash left, and make it all durable again.
+
+        Args:
+            path: Of log.db, found sound by `check_file`.
+            checkpoint: The newest of state.db; nothing it needs may be missing.
+            tail_bytes_max: How many bytes of the newest payloads to hand over.
+
+        Returns:
+            The store, and what was found.
+
+        Raises:
+            DamagedFiles: Something promised is gone. Nothing was changed.
+            DiskFailed: The disk refused.
+        """
+        await asyncio.to_thread(check_wal, path)
+        scan = await asyncio.to_thread(scan_log, path, checkpoint, tail_bytes_max)
+        await asyncio.to_thread(rewrite_bytes, wal_path(path))
+        writer = LogWriter(path, await connect_writer(path))
+        store = cls(scan, LogReader(path), writer)
+        try:
+            await writer.prepare()
+            recovery = await store._finish(scan, checkpoint)
+            await store._seal()
+        except BaseException:
+            await writer.close()
+            raise
+        return store, recovery
+
+    @property
+    def identity(self) -> Identity:
+        """Whom the log belongs to."""
+        return self._identity
+
+    @property
+    def first_index(self) -> Index:
+        """One past what was cut away."""
+        return Index(self._cut.index + 1)
+
+    @property
+    def last_index(self) -> Index:
+        """The newest entry given to `write`."""
+        return self._last_index
+
+    async def write(self, write: Write) -> None:
+        """Make one write of the core durable.
+
+        Args:
+            write: Its entries follow the last one, or begin at `truncate_from`.
+
+        Raises:
+            DiskFailed: It may or may not be there after a restart: end the process.
+        """
+        async with self._lock:
+            assert write.commit >= self._commit, "the commit index fell"
+            changes = self._change_head(write)
+            self._commit = write.commit
+            rows = self._chain(write.entries)
+            await self._writer.store(changes, rows)
+
+    def read(self, low: Index, high: Index, bytes_max: int) -> tuple[Entry, ...]:
+        """Read entries for a follower that is behind what memory holds.
+
+        Args:
+            low: The first one wanted; at least `first_index`.
+            high: One past the last one wanted.
+            bytes_max: Of payloads; the first entry comes whatever its size.
+
+        Returns:
+            As many as fit and are durable, without a gap.
+
+        Raises:
+            DamagedFiles: An entry is not what was written.
+            DiskFailed: The disk refused.
+        """
+        assert low >= self.first_index, "these entries were cut away"
+        return self._reader.read(self._cut, low, high, bytes_max)
+
+    async def cut_prefix(self, upto: Index) -> None:
+        """Remove entries that a durable checkpoint makes needless, slice by slice.
+
+        Args:
+            upto: The last one to go; committed. Below the first one there is no work.
+
+        Raises:
+            DiskFailed: The disk refused: end the process.
+        """
+        assert upto <= min(self._commit, self._last_index), "cuts what is needed"
+        while self._cut.index < upto:
+            end = Index(min(upto, self._cut.index + _CUT_ROWS_MAX))
+            async with self._lock:
+                term, crc = self._reader.read_mark(self._cut, end)
+                cut = CutPoint(end, term, crc, self._cut.install_id)
+                # Only the rows that go may have told the commit index: say it again.
+                changes = [
+                    range_change(end, is_suffix=False),
+                    _set_meta(CUT_POINT, cut),
+                    _set_meta(HEAD, self._head()),
+                ]
+                await self._writer.store(changes, ())
+                self._cut = cut
+
+    async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
+        """Drop the whole log: it goes on after a state installed at `index`.
+
+        Args:
+            index: Applied index of the installed state, already durable in state.db.
+            term: Of that entry.
+            mark: The same as in the checkpoint.
+
+        Raises:
+            DiskFailed: The disk refused: end the process.
+        """
+        async with self._lock:
+            if mark.hard_state.term > self._hard_state.term:
+                self._hard_state = mark.hard_state
+            self._commit = self._sealed_index = self._last_index = index
+            self._cut = CutPoint(index, term, 0, mark.install_id)
+            self._last_crc = self._cut.crc
+            changes = [
+                range_change(Index(0), is_suffix=True),
+                _set_meta(CUT_POINT, self._cut),
+                _set_meta(HEAD, self._head()),
+            ]
+            await self._writer.store(changes, ())
+
+    async def write_identity(self, identity: Identity) -> None:
+        """Store whom the log belongs to; state.db must say so already.
+
+        Raises:
+            DiskFailed: The disk refused: end the process.
+        """
+        async with self._lock:
+            await self._writer.store_meta(IDENTITY, identity)
+            self._identity = identity
+
+    async def close(self) -> None:
+        """Seal the log and fold it into one file. May be called twice.
+
+        Raises:
+            DiskFailed: It could not be sealed; the next start recovers it.
+        """
+        async with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            try:
+                if not self._writer.has_failed:
+                    await self._seal()
+            finally:
+                self._reader.close()
+                await self._writer.close()
+
+    async def _finish(
+        self, scan: LogScan, checkpoint: CheckpointMeta | None
+    ) -> LogRecovery:
+        """Complete what a crash interrupted."""
+        if scan.pending_install is None:
+            if scan.remove_from is not None:
+                change = range_change(scan.remove_from, is_suffix=True)
+                await self._writer.store([change], ())
+            return scan.recovery
+        assert checkpoint is not None, "a pending install is part of a checkpoint"
+        applied = checkpoint.applied_index, checkpoint.applied_term
+        await self.reset(*applied, scan.pending_install)
+        return LogRecovery(
+            hard_state=self._hard_state,
+            commit=self._commit,
+            first_index=self.first_index,
+            last_index=self._last_index,
+            previous_term=self._cut.term,
+            term_runs=(),
+            tail=(),
+        )
+
+    async def _seal(self) -> None:
+        """Say in the file where the log ends, and make every byte of it durable."""
+        self._sealed_index = self._last_index
+        await self._writer.store_meta(HEAD, self._head())
+        await self._writer.fold_all()
+
+    def _head(self) -> LogHead:
+        return LogHead(self._hard_state, self._commit, self._sealed_index)
+
+    def _change_head(self, write: Write) -> list[Change]:
+        """Prepare what a write changes besides adding entries: mostly nothing."""
+        if write.hard_state is None and write.truncate_from is None:
+            return []
+        changes: list[Change] = []
+        if write.hard_state is not None:
+            _assert_forward(self._hard_state, write.hard_state)
+            self._hard_state = write.hard_state
+        if write.truncate_from is not None:
+            last_kept = Index(write.truncate_from - 1)
+            assert self._commit <= last_kept, "cuts committed entries"
+            assert self._cut.index <= last_kept < self._last_index, "cuts nothing"
+            _, self._last_crc = self._reader.read_mark(self._cut, last_kept)
+            self._last_index = last_kept
+            self._sealed_index = min(self._sealed_index, last_kept)
+            changes.append(range_change(write.truncate_from, is_suffix=True))
+        head = LogHead(self._hard_state, write.commit, self._sealed_index)
+        return [*changes, _set_meta(HEAD, head)]
+
+    def _chain(self, entries: Sequence[Entry]) -> list[LogRow]:
+        """Make rows of entries that follow the last one, and move to their end."""
+        rows: list[LogRow] = []
+        synced = self._last_index
+        for number, entry in enumerate(entries):
+            assert entry.index == self._last_index + 1, "a gap in the log"
+            if number and number % STATEMENT_ROWS_MAX == 0:
+                synced = self._last_index
+            index, term, kind, payload = (
+                entry.index,
+                entry.term,
+                entry.kind,
+                entry.payload,
+            )
+            row = LogRow(index, term, kind, self._commit, synced, 0, payload)
+            crc = checksum_row(self._last_crc, row)
+            rows.append(LogRow(index, term, kind, self._commit, synced, crc, payload))
+            self._last_index, self._last_crc = entry.index, crc
+        return rows
+
+
+def _set_meta(name: str, value: object) -> Change:
+    return meta_change(*encode_meta(name, value))
+
+
+def _assert_forward(old: HardState, new: HardState) -> None:
+    assert new.term >= old.term, "the term went back"
+    if new.term == old.term and old.vote is not None:
+        assert new.vote == old.vote, "a second vote in one term"

@@ -1,0 +1,92 @@
+"""Reads state.db's living chunks in order, as of one moment, each verified.
+
+Rules: one read transaction from the first chunk to the last, so writes and merges
+beside it do not show. A missing chunk is damage as much as an altered one.
+
+Source: DESIGN.md section 6; RELIABILITY.md rules 25 and 32.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from raftd.storage.chunks import Row, unpack
+from raftd.storage.errors import DamagedFiles
+from raftd.storage.files import decode_meta, read_meta, reading
+from raftd.storage.state_rows import (
+    BASE,
+    CHECKPOINT,
+    BaseMark,
+    CheckpointMark,
+    IdRange,
+    base_ids,
+    checksum_chunk,
+    delta_ids,
+)
+
+__all__ = ["read_chunks", "read_marks", "unpack_chunk"]
+
+
+def read_marks(db: sqlite3.Connection, path: Path) -> tuple[BaseMark, CheckpointMark]:
+    """Read which chunks are alive.
+
+    Raises:
+        DamagedFiles: A record is missing or altered.
+    """
+    meta = read_meta(db, path)
+    base = decode_meta(path, meta, BASE, BaseMark)
+    return base, decode_meta(path, meta, CHECKPOINT, CheckpointMark)
+
+
+def read_chunks(path: Path, last_delta: int | None = None) -> Iterator[bytes]:
+    """Give the living chunks, oldest first.
+
+    Args:
+        path: Of state.db.
+        last_delta: Leave out later ones.
+
+    Raises:
+        DamagedFiles: A chunk is missing or altered.
+        DiskFailed: The disk refused.
+    """
+    with reading(path) as db:
+        base, mark = read_marks(db, path)
+        yield from _read_range(db, path, base_ids(base))
+        deltas = delta_ids(base, mark)
+        if last_delta is not None:
+            deltas = IdRange(deltas.first, min(deltas.last, last_delta))
+        yield from _read_range(db, path, deltas)
+
+
+def unpack_chunk(path: Path, data: bytes) -> list[Row]:
+    """Give back the rows of a chunk of `path`.
+
+    Raises:
+        DamagedFiles: They are not rows.
+    """
+    try:
+        return unpack(data)
+    except msgspec.DecodeError as error:
+        raise DamagedFiles(f"{path} is damaged: a chunk holds no rows.") from error
+
+
+def _read_range(db: sqlite3.Connection, path: Path, ids: IdRange) -> Iterator[bytes]:
+    if ids.last < ids.first:
+        return
+    expected = ids.first
+    rows = db.execute(
+        "SELECT id, crc, data FROM chunks WHERE id BETWEEN ? AND ? ORDER BY id", ids
+    )
+    for chunk_id, crc, data in rows:
+        if (
+            chunk_id != expected
+            or not isinstance(data, bytes)
+            or checksum_chunk(chunk_id, data) != crc
+        ):
+            raise DamagedFiles(f"{path} is damaged: chunk {expected} was altered.")
+        expected += 1
+        yield data
+    if expected != ids.last + 1:
+        raise DamagedFiles(f"{path} is damaged: chunk {expected} is missing.")
