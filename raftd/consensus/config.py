@@ -27,7 +27,7 @@ class Config:
             enough to keep a link busy, small enough not to delay a heartbeat.
         inflight_messages_max: Unacknowledged appends to one follower.
         inflight_bytes_max: Entry bytes in unacknowledged appends to one follower:
-            what a slow follower may hold in socket buffers.
+            what a slow follower may hold in socket buffers. One entry may exceed it.
         uncommitted_bytes_max: Payload bytes proposed and not committed; more is
             refused, so that a leader without a majority does not fill its memory.
         apply_bytes_max: Entry bytes handed out and not yet applied; one entry always

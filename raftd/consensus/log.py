@@ -162,7 +162,7 @@ class Log:
         """Add one entry behind the last."""
         assert entry.index == self.last_index + 1, "entries follow one another"
         if not self._run_terms or self._run_terms[-1] != entry.term:
-            assert entry.term > self.last_term, "terms never fall along the log"
+            assert entry.term >= self.last_term, "terms never fall along the log"
             self._run_starts.append(entry.index)
             self._run_terms.append(entry.term)
         self._tail.append(entry)
