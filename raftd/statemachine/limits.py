@@ -28,6 +28,12 @@ class Limits:
     claimant_bytes_max: int = 256
     lease_attachments_max: int = 10_000
     range_delete_keys_max: int = 10_000
+    waiters_max: int = 10_000
+    """Waiters of one lock, candidates of one election."""
+    holders_max: int = 10_000
+    """Holders of one shared lock or semaphore."""
+    wait_ms_max: int = 365 * 24 * _HOUR_MS
+    lock_delay_ms_max: int = 24 * _HOUR_MS
     promotions_max: int = 1000
     """Waiters promoted by one command."""
     work_rows_max: int = 1000

@@ -7,6 +7,7 @@ from raftd.statemachine.schema.base import Reason, Refusal
 
 __all__ = [
     "check_name",
+    "compacted",
     "fenced",
     "lease_expired",
     "quota_reached",
@@ -100,3 +101,12 @@ def _is_control(character: str) -> bool:
     # may run different ones, and must agree.
     code = ord(character)
     return code < 0x20 or 0x7F <= code < 0xA0 or code in {0x2028, 0x2029}
+
+
+def compacted(rev: int, compacted_rev: int) -> Refusal:
+    """Refuse to look below the compaction revision."""
+    return Refusal(
+        Reason.COMPACTED,
+        f"revision {rev} is compacted; the oldest readable one is {compacted_rev}",
+        {"compacted_revision": str(compacted_rev)},
+    )

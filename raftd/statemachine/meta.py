@@ -1,0 +1,48 @@
+"""The machine's own row: clocks, counter, sizes, and the compaction revision's place.
+
+Source: DESIGN.md section 5; RELIABILITY.md rule 28.
+"""
+
+from typing import Final
+
+import msgspec
+
+from raftd.statemachine.module import Module
+from raftd.statemachine.tables import Rank, RowKey, Table
+
+__all__ = ["Meta"]
+
+_ROW: Final = "machine"
+_encode: Final = msgspec.msgpack.Encoder().encode
+_Stored = tuple[int, int, int, int]
+_decode: Final = msgspec.msgpack.Decoder(_Stored).decode
+
+
+class Meta(Module):
+    """Stores what the context holds for all modules."""
+
+    rank = Rank.MACHINE
+    tables = (Table.META,)
+
+    def touch(self) -> None:
+        """Mark the row; called before an entry moves the clocks."""
+        self.context.mark(Table.META, _ROW)
+
+    def encode_row(self, table: int, key: RowKey) -> bytes | None:
+        """Encode clocks, counter and size."""
+        assert (table, key) == (Table.META, _ROW)
+        context = self.context
+        return _encode(
+            (context.now_ms, context.wall_ms, context.revision, context.size_bytes)
+        )
+
+    def load_row(self, table: int, key: RowKey, value: bytes) -> None:
+        """Take up clocks, counter and size."""
+        assert (table, key) == (Table.META, _ROW)
+        context = self.context
+        (
+            context.now_ms,
+            context.wall_ms,
+            context.revision,
+            context.size_bytes,
+        ) = _decode(value)
