@@ -30,6 +30,8 @@ class Limits:
     range_delete_keys_max: int = 10_000
     waiters_max: int = 10_000
     """Waiters of one lock, candidates of one election."""
+    claimant_waits_max: int = 100
+    """Tickets of one claimant in one line; they are granted together."""
     holders_max: int = 10_000
     """Holders of one shared lock or semaphore."""
     wait_ms_max: int = 365 * 24 * _HOUR_MS

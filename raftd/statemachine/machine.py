@@ -51,6 +51,8 @@ class Machine:
         self.leases: Final = self.modules.leases
         self.sessions: Final = self.modules.sessions
         self.history: Final = self.modules.history
+        self.locks: Final = self.modules.locks
+        self.elections: Final = self.modules.elections
         # The next primitive: one line here.
         self._by_rank: Final[dict[int, Module]] = {}
         self._by_table: Final[dict[int, Module]] = {}

@@ -6,10 +6,12 @@ Source: DESIGN.md section 2 ("one line in each registry").
 from typing import TYPE_CHECKING, Final
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.elections import Elections
 from raftd.statemachine.fences import Fences
 from raftd.statemachine.history import History
 from raftd.statemachine.kv import Kv
 from raftd.statemachine.leases import Leases
+from raftd.statemachine.locks import Locks
 from raftd.statemachine.meta import Meta
 from raftd.statemachine.sessions import Sessions
 from raftd.statemachine.txn import Transactions
@@ -29,8 +31,12 @@ class Modules:
         self.sessions: Final = Sessions(context, self.leases)
         self.kv: Final = Kv(context, self.leases)
         self.history: Final = History(context, self.kv)
-        # Locks, elections, queues and jobs: made here, named in `fences` and `all`.
-        self.fences: Final = Fences(leases=self.leases)
+        self.locks: Final = Locks(context, self.leases)
+        self.elections: Final = Elections(context, self.leases)
+        # Queues and jobs: made here, named in `fences` and `all`.
+        self.fences: Final = Fences(
+            leases=self.leases, locks=self.locks, elections=self.elections
+        )
         self.txn: Final = Transactions(context, self.kv, self.fences)
         self.all: Final[tuple[Module, ...]] = (
             self.meta,
@@ -38,6 +44,8 @@ class Modules:
             self.leases,
             self.kv,
             self.history,
+            self.locks,
+            self.elections,
             self.txn,
         )
         self.leases.bind({module.rank: module for module in self.all}, self.sessions)
