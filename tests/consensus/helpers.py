@@ -27,6 +27,8 @@ HEARTBEAT = Config(NodeId(1)).heartbeat_ticks
 class Limits(TypedDict, total=False):
     """Settings that tests change."""
 
+    election_ticks: int
+    heartbeat_ticks: int
     append_bytes_max: int
     inflight_messages_max: int
     inflight_bytes_max: int

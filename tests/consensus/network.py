@@ -295,7 +295,7 @@ class Network:
     def elect_quietly(self, node: int) -> None:
         """Make `node` lead by another's grants, delivering none of its messages."""
         core = self.core(node)
-        core.step(TimeoutNow(NodeId(0), NodeId(node), core.term))
+        core.step(TimeoutNow(core.leader or NodeId(0), core.node_id, core.term))
         self.settle()
         for other in self.membership.voters:
             if core.role is Role.CANDIDATE and other != node:

@@ -1,6 +1,5 @@
 """Replication and commit: Raft paper 5.3, 5.4.2; thesis 10.2.1; rules 11, 23."""
 
-
 from raftd.consensus import (
     Config,
     HardState,

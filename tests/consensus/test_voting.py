@@ -1,6 +1,5 @@
 """Who gets a vote: Raft paper 5.2 and 5.4.1; thesis 9.6; rules 2, 3, 5, 7, 8."""
 
-
 import pytest
 
 from raftd.consensus import (
