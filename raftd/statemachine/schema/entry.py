@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from raftd.statemachine.schema.base import Command, Fence, Refusal
+from raftd.statemachine.schema.base import Command, Fence, Refusal, Result
 from raftd.statemachine.schema.elections import (
     Campaign,
     CampaignWithdrawn,
@@ -114,10 +114,13 @@ class MarkEntry(Command, frozen=True, tag=1):
     Attributes:
         digest_at: Index of the previous mark, 0 if none.
         digest: The leader's digest at that mark.
+        cut_index: Every voter holds the log up to here, so that no member needs to
+            keep it once its checkpoint is beyond.
     """
 
     digest_at: int
     digest: bytes
+    cut_index: int
 
 
 AnyCommand = (
@@ -272,7 +275,7 @@ def decode_batch(payload: bytes) -> Batch:
     return _decoder.decode(payload)
 
 
-def encode_answer(answer: AnyResult | Refusal) -> bytes:
+def encode_answer(answer: Result | Refusal) -> bytes:
     """Encode what a reply window keeps, or a member forwards."""
     return _encoder.encode(answer)
 

@@ -1,0 +1,63 @@
+"""Comparing members at each mark: a difference is an alarm, never a shrug.
+
+Rules: every member tells the others its digest at a mark. A member that differs from
+a majority which agrees stops; without such a majority all raise the alarm and refuse
+writes.
+
+Source: DESIGN.md section 5 (marked entries); RELIABILITY.md rule 52.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+__all__ = ["Digests", "Verdict"]
+
+_MARKS_MAX: Final = 8
+"""Marks that are remembered while members are behind."""
+
+
+class Verdict(enum.Enum):
+    """What the digests known so far say of this member."""
+
+    OPEN = "too few are known"
+    AGREED = "a majority agrees with this member"
+    DIVERGED = "this member differs from a majority"
+    SPLIT = "no majority agrees"
+
+
+class Digests:
+    """The digests of all members at the newest marks."""
+
+    def __init__(self, node_id: int, voters: int) -> None:
+        self._node_id: Final = node_id
+        self._voters: Final = voters
+        self._marks: Final[dict[int, dict[int, bytes]]] = {}
+        self.compared_index = 0
+
+    def note(self, node_id: int, index: int, digest: bytes) -> Verdict:
+        """Take in a member's digest at a mark, and judge that mark."""
+        told = self._marks.setdefault(index, {})
+        told[node_id] = digest
+        while len(self._marks) > _MARKS_MAX:
+            del self._marks[min(self._marks)]
+        verdict = self._judge(told)
+        if verdict is Verdict.AGREED:
+            self.compared_index = max(self.compared_index, index)
+        return verdict
+
+    def _judge(self, told: dict[int, bytes]) -> Verdict:
+        own = told.get(self._node_id)
+        majority = self._voters // 2 + 1
+        counts: dict[bytes, int] = {}
+        for digest in told.values():
+            counts[digest] = counts.get(digest, 0) + 1
+        best = max(counts.values())
+        if own is not None and counts[own] >= majority:
+            return Verdict.AGREED
+        if best >= majority:
+            return Verdict.DIVERGED if own is not None else Verdict.OPEN
+        if len(told) == self._voters and best < majority:
+            return Verdict.SPLIT
+        return Verdict.OPEN

@@ -1,0 +1,229 @@
+"""The asyncio shell of one replica: one loop, one writer, one tick.
+
+Whatever comes in is handed to the replica at once and carried out in one turn per
+round of the loop, so that everything that arrived together goes on together. An error
+that is not an answer ends the node: ``failed`` carries the sentence.
+
+Tasks: ``_write_loop`` (writes in order, merged while one is under way), the tick (a
+timer), and one checkpoint at a time (``checkpoints``).
+
+Source: DESIGN.md section 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raftd.consensus.core import Core
+from raftd.consensus.messages import Message
+from raftd.consensus.ready import SoftState, Write
+from raftd.consensus.types import NodeId, Role
+from raftd.node.errors import NodeFailed
+from raftd.node.ports import Clock, LogPort, PeerPort
+from raftd.node.replica import Replica
+from raftd.node.settings import ReplicaSettings
+from raftd.node.sync_times import SyncTimes
+from raftd.statemachine.answers import AppliedEntry
+from raftd.statemachine.machine import Machine
+from raftd.statemachine.schema.entry import MarkEntry
+
+__all__ = ["Driver"]
+
+_logger = logging.getLogger(__name__)
+
+_Pending = tuple[Write, Sequence[Message]]
+
+
+class Driver:
+    """Carries out what a replica decides; see the module's rules."""
+
+    def __init__(
+        self,
+        core: Core,
+        machine: Machine,
+        *,
+        log: LogPort,
+        peers: PeerPort,
+        clock: Clock,
+        settings: ReplicaSettings,
+    ) -> None:
+        """Wire the parts; ``start`` sets them going on the running loop."""
+        self.replica: Final = Replica(core, machine, self, settings)
+        self.sync_times: Final = SyncTimes()
+        self._log: Final = log
+        self._peers: Final = peers
+        self._clock: Final = clock
+        self._settings: Final = settings
+        self._writes: Final[deque[_Pending]] = deque()
+        self._write_wake: Final = asyncio.Event()
+        self._is_turn_due = False
+        self._tasks: Final[list[asyncio.Task[None]]] = []
+        self._tick: asyncio.TimerHandle | None = None
+        self._loop: Final = asyncio.get_running_loop()
+        self.failed: Final[asyncio.Future[NodeFailed]] = self._loop.create_future()
+        self.on_soft: Callable[[SoftState], None] = _ignore
+        self.on_applied: Callable[[AppliedEntry], None] = _ignore
+        self.on_mark: Callable[[int, MarkEntry], None] = _ignore_mark
+        self.on_durable: Callable[[], None] = _nothing
+        self.on_turn: Callable[[int], None] = _ignore
+
+    # --- life -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick and to write."""
+        self._tasks.append(self._loop.create_task(self._write_loop()))
+        self._on_tick()
+
+    async def stop(self) -> None:
+        """End; what was not yet durable is lost as in a crash. May be called twice."""
+        if self._tick is not None:
+            self._tick.cancel()
+        self._tick = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def fail(self, sentence: str, error: BaseException | None) -> None:
+        """End the node: something happened that is no answer to anybody."""
+        if error is not None:
+            _logger.error("node_failed reason=%s", sentence, exc_info=error)
+        if not self.failed.done():
+            failure = NodeFailed(sentence)
+            failure.__cause__ = error
+            self.failed.set_result(failure)
+
+    # --- in ---------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a turn in the next round of the loop."""
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def receive(self, messages: Sequence[Message]) -> None:
+        """Take in a peer's messages."""
+        self.replica.step(messages)
+        self.wake()
+
+    def link_down(self, peer: NodeId, was_closed_by_peer: bool) -> None:
+        """A link broke: nothing on it may be counted on."""
+        core = self.replica.core
+        core.unreachable(peer)
+        if was_closed_by_peer and core.leader == peer:
+            core.forget_leader()
+        self.wake()
+
+    def _on_tick(self) -> None:
+        self._tick = self._loop.call_later(self._settings.tick_ms / 1000, self._on_tick)
+        self.replica.tick(self._clock.monotonic_ms(), self._clock.wall_ms())
+        self.wake()
+
+    def _turn(self) -> None:
+        self._is_turn_due = False
+        if self.failed.done():
+            return
+        try:
+            self.replica.turn()
+            self.on_turn(self.replica.monotonic_ms)
+        except Exception as error:  # apply must not be guessed past
+            self.fail(f"an entry could not be applied: {error!r}", error)
+
+    # --- Effects ----------------------------------------------------------------
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send, one write per peer."""
+        if len(messages) == 1:
+            self._peers.send(messages[0].dst, messages)
+            return
+        by_peer: dict[NodeId, list[Message]] = {}
+        for message in messages:
+            by_peer.setdefault(message.dst, []).append(message)
+        for peer, batch in by_peer.items():
+            self._peers.send(peer, batch)
+
+    def write(self, write: Write, send_after: Sequence[Message]) -> None:
+        """Queue a write behind those under way."""
+        self._writes.append((write, send_after))
+        self._write_wake.set()
+
+    def changed(self, soft: SoftState) -> None:
+        """Pass on who leads."""
+        _logger.info(
+            "role role=%s term=%d leader=%s", soft.role.value, soft.term, soft.leader
+        )
+        self.on_soft(soft)
+
+    def applied(self, entry: AppliedEntry) -> None:
+        """Pass on what an entry did."""
+        self.on_applied(entry)
+
+    def marked(self, index: int, mark: MarkEntry) -> None:
+        """Pass on that a checkpoint is due here."""
+        self.on_mark(index, mark)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads, whatever else is still to come."""
+        return self.replica.core.role is Role.LEADER
+
+    # --- the writer -------------------------------------------------------------
+
+    async def _write_loop(self) -> None:
+        writes, wake = self._writes, self._write_wake
+        while True:
+            await wake.wait()
+            wake.clear()
+            while writes:
+                write, send_after = _merge(writes)
+                begin = self._loop.time()
+                try:
+                    await self._log.write(write)
+                except Exception as error:  # any failed write is final
+                    self.fail(f"the log cannot be written: {error}", error)
+                    return
+                self.sync_times.add(self._loop.time() - begin)
+                if send_after:
+                    self.send(send_after)
+                self.replica.stored(write.id)
+                self.on_durable()
+                self._turn()
+
+
+def _merge(writes: deque[_Pending]) -> _Pending:
+    """Take the next write, with those behind it that only append."""
+    write, send_after = writes.popleft()
+    if not writes or writes[0][0].hard_state or writes[0][0].truncate_from:
+        return write, send_after
+    entries, after = list(write.entries), list(send_after)
+    last = write
+    while (
+        writes
+        and writes[0][0].hard_state is None
+        and writes[0][0].truncate_from is None
+    ):
+        last, more = writes.popleft()
+        entries.extend(last.entries)
+        after.extend(more)
+    return (
+        Write(
+            last.id, write.hard_state, write.truncate_from, tuple(entries), last.commit
+        ),
+        after,
+    )
+
+
+def _nothing() -> None:
+    return
+
+
+def _ignore(_: object) -> None:
+    return
+
+
+def _ignore_mark(_: int, __: MarkEntry) -> None:
+    return

@@ -1,0 +1,135 @@
+"""What members ask each other outside Raft: writes, renewals, status, digests.
+
+Rules: a call is one msgpack value with a tag, opaque to the transport. A forwarded
+write is carried out at the leader or refused as not applied; it is never passed on.
+
+Source: DESIGN.md section 7.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+__all__ = [
+    "AskStatus",
+    "ForwardKeepAlive",
+    "ForwardWrite",
+    "Forwarded",
+    "Noted",
+    "PeerCall",
+    "PeerReply",
+    "Renewed",
+    "StatusTold",
+    "TellDigest",
+    "decode_call",
+    "decode_reply",
+    "encode",
+]
+
+
+class _Tagged(
+    msgspec.Struct,
+    frozen=True,
+    array_like=True,
+    tag_field="tag",
+    forbid_unknown_fields=True,
+):
+    """A call or its answer."""
+
+
+class ForwardWrite(_Tagged, frozen=True, tag=1):
+    """Carry out a write that came in on another member.
+
+    Attributes:
+        key_hash: Hash of the session's key; empty without a session.
+        request: The sealed request.
+        wait_ms: Of a reserve: how long it may wait; None = for ever.
+        is_reserve: Whether it may wait for jobs.
+        timeout_ms: The caller gives up then.
+    """
+
+    session: int
+    key_hash: bytes
+    request: bytes
+    is_reserve: bool
+    wait_ms: int | None
+    timeout_ms: int | None
+
+
+class ForwardKeepAlive(_Tagged, frozen=True, tag=2):
+    """Renew a lease or session."""
+
+    lease: int
+    key_hash: bytes
+
+
+class AskStatus(_Tagged, frozen=True, tag=3):
+    """How do you do?"""
+
+
+class TellDigest(_Tagged, frozen=True, tag=4):
+    """The digest of a member's state at a mark."""
+
+    index: int
+    digest: bytes
+
+
+PeerCall = ForwardWrite | ForwardKeepAlive | AskStatus | TellDigest
+
+
+class Forwarded(_Tagged, frozen=True, tag=1):
+    """A write's answer, encoded as in the log, and the revision after it."""
+
+    answer: bytes
+    revision: int
+
+
+class Renewed(_Tagged, frozen=True, tag=2):
+    """The lease's ttl, or (0) a refusal encoded as an answer."""
+
+    ttl_ms: int
+    refusal: bytes
+
+
+class StatusTold(_Tagged, frozen=True, tag=3):
+    """A MemberState, as a map."""
+
+    state: dict[str, int | str | bool]
+
+
+class Noted(_Tagged, frozen=True, tag=4):
+    """Thank you."""
+
+
+PeerReply = Forwarded | Renewed | StatusTold | Noted
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_calls: Final = msgspec.msgpack.Decoder(PeerCall)
+_replies: Final = msgspec.msgpack.Decoder(PeerReply)
+
+
+def encode(call: PeerCall | PeerReply) -> bytes:
+    """Encode a call or its answer."""
+    return _encoder.encode(call)
+
+
+def decode_call(data: bytes) -> PeerCall:
+    """Decode a call.
+
+    Raises:
+        msgspec.MsgspecError: Not one of ours.
+    """
+    call: PeerCall = _calls.decode(data)
+    return call
+
+
+def decode_reply(data: bytes) -> PeerReply:
+    """Decode an answer.
+
+    Raises:
+        msgspec.MsgspecError: Not one of ours.
+    """
+    reply: PeerReply = _replies.decode(data)
+    return reply

@@ -1,0 +1,192 @@
+"""Answers what other members ask of this one, and asks them how they do.
+
+Source: ``peer_calls``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from raftd.consensus.types import NodeId
+from raftd.node.errors import LinkError
+from raftd.node.future_sink import FutureSink
+from raftd.node.node import Node
+from raftd.node.peer_calls import (
+    AskStatus,
+    Forwarded,
+    ForwardKeepAlive,
+    ForwardWrite,
+    Noted,
+    PeerReply,
+    Renewed,
+    StatusTold,
+    TellDigest,
+    decode_call,
+    decode_reply,
+    encode,
+)
+from raftd.node.ports import PeerPort
+from raftd.node.refusals import NOT_APPLIED, not_leader
+from raftd.node.service import Answered, MemberInfo, MemberState, WriteCall
+from raftd.statemachine.schema.base import Refusal
+from raftd.statemachine.schema.entry import Request, encode_answer
+
+__all__ = ["PeerService"]
+
+_STATUS_S: Final = 1.0
+
+_request_decoder: Final = msgspec.msgpack.Decoder(Request)
+
+
+class PeerService:
+    """The member-to-member side of a node."""
+
+    def __init__(
+        self,
+        node: Node,
+        peers: PeerPort,
+        *,
+        own_state: Callable[[], MemberState],
+        take_digest: Callable[[int, int, bytes], None],
+    ) -> None:
+        """Serve a node.
+
+        Args:
+            node: Carries out what is forwarded.
+            peers: The links.
+            own_state: Says how this member does.
+            take_digest: Given (member, index, digest).
+        """
+        self._node: Final = node
+        self._peers: Final = peers
+        self._own_state: Final = own_state
+        self._take_digest: Final = take_digest
+        self._told: Final[dict[asyncio.Task[None], None]] = {}
+        peers.serve(self.answer)
+
+    async def answer(self, peer: NodeId, body: bytes) -> bytes:
+        """Answer one call of a peer."""
+        call = decode_call(body)
+        reply: PeerReply
+        match call:
+            case ForwardWrite():
+                reply = await self._write(call)
+            case ForwardKeepAlive():
+                reply = await self._keep_alive(call)
+            case AskStatus():
+                reply = StatusTold(_to_map(self._own_state()))
+            case TellDigest():
+                self._take_digest(peer, call.index, call.digest)
+                reply = Noted()
+            case _:
+                assert_never(call)
+        return encode(reply)
+
+    async def _write(self, call: ForwardWrite) -> Forwarded:
+        node = self._node
+        answered = self._refused(call)
+        if answered is None:
+            sink = FutureSink()
+            request = msgspec.Raw(call.request)
+            command = _request_decoder.decode(call.request).command
+            write = WriteCall(
+                command=command, session=call.session, wait_ms=call.wait_ms
+            )
+            node.writes.offer(write, request, sink, 0)
+            try:
+                answered = await sink.future
+            finally:
+                if not sink.future.done() or sink.future.cancelled():
+                    node.writes.drop(sink)
+        return Forwarded(encode_answer(answered.answer), answered.revision)
+
+    def _refused(self, call: ForwardWrite) -> Answered | None:
+        node = self._node
+        revision = node.machine.revision
+        if node.trouble is not None:
+            return Answered(node.trouble, revision)
+        if not node.may_lead:
+            return Answered(not_leader(node.leader), revision)
+        denied = node.check_key(call.session, call.key_hash)
+        return Answered(denied, revision) if denied is not None else None
+
+    async def _keep_alive(self, call: ForwardKeepAlive) -> Renewed:
+        told: int | Refusal | None = None
+        if self._node.may_lead:
+            told = await self._node.writes.renew_here(call.lease, call.key_hash)
+        if isinstance(told, int):
+            return Renewed(told, b"")
+        return Renewed(0, encode_answer(told or NOT_APPLIED))
+
+    # --- asking --------------------------------------------------------------------
+
+    def tell_digest(self, index: int, digest: bytes) -> None:
+        """Tell all others this member's digest at a mark."""
+        for member in self._node.members:
+            if member.node_id != self._node.node_id:
+                task = asyncio.create_task(
+                    self._tell(NodeId(member.node_id), TellDigest(index, digest))
+                )
+                self._told[task] = None
+                task.add_done_callback(lambda done: self._told.pop(done, None))
+
+    async def _tell(self, peer: NodeId, call: TellDigest) -> None:
+        for _ in range(10):
+            try:
+                await self._peers.call(peer, encode(call), 5.0)
+            except LinkError:
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def status(self, *, is_for_all: bool) -> Sequence[MemberState]:
+        """Say how this member, or each member, does."""
+        own = self._own_state()
+        if not is_for_all:
+            return [own]
+        others = [m for m in self._node.members if m.node_id != self._node.node_id]
+        told = await asyncio.gather(*(self._ask(member) for member in others))
+        states = sorted([own, *told], key=lambda state: state.info.node_id)
+        last = max(state.last_index for state in states)
+        return [
+            dataclasses.replace(state, lag=max(0, last - state.applied_index))
+            if state.is_reachable
+            else state
+            for state in states
+        ]
+
+    async def _ask(self, member: MemberInfo) -> MemberState:
+        try:
+            reply = decode_reply(
+                await self._peers.call(
+                    NodeId(member.node_id), encode(AskStatus()), _STATUS_S
+                )
+            )
+        except LinkError:
+            return MemberState(info=member, trouble="unreachable")
+        assert isinstance(reply, StatusTold), "a status is answered by a status"
+        fields = dict(reply.state)
+        return msgspec.convert({**fields, "info": member_map(member)}, MemberState)
+
+    async def stop(self) -> None:
+        """Stop telling."""
+        for task in list(self._told):
+            task.cancel()
+
+
+def _to_map(state: MemberState) -> dict[str, int | str | bool]:
+    return {
+        field.name: getattr(state, field.name)
+        for field in dataclasses.fields(state)
+        if field.name != "info"
+    }
+
+
+def member_map(member: MemberInfo) -> dict[str, int | str]:
+    """Return a member's fields by name."""
+    return dataclasses.asdict(member)

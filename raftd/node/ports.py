@@ -1,0 +1,64 @@
+"""What a replica and its driver need from the world, as Protocols.
+
+The log store, the state store, the peer links and the clocks are arguments, so that
+the simulator runs the production files over its own.
+
+Source: DESIGN.md sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from raftd.consensus.messages import Message
+from raftd.consensus.ready import Write
+from raftd.consensus.types import Index, NodeId
+from raftd.storage.types import CheckpointMeta
+
+__all__ = ["Clock", "LogPort", "PeerPort", "StatePort"]
+
+
+class Clock(Protocol):
+    """The two clocks of a node; nothing else in raftd reads one."""
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds that never go back; only differences mean anything."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, as this machine believes."""
+
+
+class LogPort(Protocol):
+    """The durable log."""
+
+    async def write(self, write: Write) -> None:
+        """Make one write durable; raises DiskFailed, and the node must end."""
+
+    async def cut_prefix(self, upto: Index) -> None:
+        """Forget entries up to and with this index."""
+
+
+class StatePort(Protocol):
+    """The durable state."""
+
+    async def checkpoint(self, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
+        """Append one checkpoint, all or nothing."""
+
+
+class PeerPort(Protocol):
+    """The links to the other members."""
+
+    def send(self, peer: NodeId, messages: Sequence[Message]) -> None:
+        """Send if the link is up, else drop; never blocks."""
+
+    async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
+        """Ask a peer.
+
+        Raises:
+            LinkDown: Never sent.
+            LinkLost: Sent, no answer: it may have been carried out.
+        """
+
+    def serve(self, handler: Callable[[NodeId, bytes], Awaitable[bytes]]) -> None:
+        """Have peers' calls answered by ``handler``."""

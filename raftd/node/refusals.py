@@ -1,0 +1,71 @@
+"""The node's own refusals: those that no state decides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftd.statemachine.schema.base import Reason, Refusal
+
+__all__ = [
+    "DEADLINE_NOT_PROPOSED",
+    "DEADLINE_UNKNOWN",
+    "DIVERGED",
+    "LEADERSHIP_LOST",
+    "NOT_APPLIED",
+    "NO_LEADER",
+    "OVERLOADED",
+    "SHUTTING_DOWN",
+    "not_leader",
+]
+
+OVERLOADED: Final = Refusal(
+    Reason.OVERLOADED,
+    "too many requests are waiting on this member; try again later",
+    {"retry_after_ms": "100"},
+)
+
+NO_LEADER: Final = Refusal(Reason.NO_LEADER, "no member leads at the moment; try again")
+
+NOT_APPLIED: Final = Refusal(
+    Reason.NOT_LEADER,
+    "the leader changed before the request was agreed; it was not applied",
+)
+
+DIVERGED: Final = Refusal(
+    Reason.DIVERGED,
+    "the members' states differ and no majority agrees: writes are refused until an"
+    " operator has compared them",
+)
+
+SHUTTING_DOWN: Final = Refusal(
+    Reason.SHUTTING_DOWN, "this member is stopping; use another"
+)
+
+LEADERSHIP_LOST: Final = Refusal(
+    Reason.LEADERSHIP_LOST,
+    "the leader was lost before it answered; the request may have been applied",
+    {"applied": "unknown"},
+)
+
+DEADLINE_NOT_PROPOSED: Final = Refusal(
+    Reason.DEADLINE,
+    "the deadline passed before the request could be proposed; nothing happened",
+    {"applied": "no"},
+)
+
+DEADLINE_UNKNOWN: Final = Refusal(
+    Reason.DEADLINE,
+    "the deadline passed before the answer came; the request may have been applied",
+    {"applied": "unknown"},
+)
+
+
+def not_leader(leader: int | None) -> Refusal:
+    """Say who leads, if anybody."""
+    if not leader:
+        return NO_LEADER
+    return Refusal(
+        Reason.NOT_LEADER,
+        f"this member does not lead; member {leader} does",
+        {"leader": str(leader)},
+    )

@@ -1,0 +1,308 @@
+"""The composition root: makes one node of its parts, starts and stops it.
+
+Start is in the order of dependencies (data, peers, cluster, state, replica, doors),
+stop in reverse: refuse, hand leadership over, finish what is in flight, close.
+
+Source: DESIGN.md section 8; RELIABILITY.md rule 55.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from raftd.api.server import ApiServer
+from raftd.consensus.config import Config
+from raftd.consensus.core import Core
+from raftd.consensus.state import Persisted
+from raftd.consensus.types import Index, Membership, NodeId, Role, Term
+from raftd.node.checkpoints import Checkpoints, decode_membership
+from raftd.node.digests import Digests, Verdict
+from raftd.node.driver import Driver
+from raftd.node.errors import NodeFailed
+from raftd.node.log_entries import LogEntries
+from raftd.node.node import Node
+from raftd.node.peer_service import PeerService
+from raftd.node.refusals import DIVERGED
+from raftd.node.service import MemberInfo
+from raftd.node.settings import ReplicaSettings
+from raftd.server.clock import SystemClock
+from raftd.server.config import Settings
+from raftd.server.http import HttpServer
+from raftd.server.state_view import StateView
+from raftd.statemachine.machine import Machine
+from raftd.storage.open import Stores, open_stores
+from raftd.transport.greeting import Formed, Greeting
+from raftd.transport.links import Links, LinkSettings
+
+__all__ = ["App"]
+
+_logger = logging.getLogger(__name__)
+
+_TICKS_PER_HEARTBEAT: Final = 2
+_HAND_OVER_S: Final = 2.0
+_GRACE_S: Final = 2.0
+
+
+class App:
+    """One member, from its settings to its ports."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Keep the settings; ``start`` does the work."""
+        self._settings: Final = settings
+        self._stores: Stores | None = None
+        self._links: Links | None = None
+        self._driver: Driver | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._peer_service: PeerService | None = None
+        self._api: ApiServer | None = None
+        self._http: HttpServer | None = None
+        self.node: Node | None = None
+
+    async def start(self) -> None:
+        """Start up to serving.
+
+        Raises:
+            NodeFailed: With one sentence for the operator.
+            StorageError: With one sentence for the operator.
+            ListenFailed: A port cannot be listened on.
+        """
+        settings = self._settings
+        self._stores = stores = await open_stores(
+            settings.data_dir,
+            node_id=NodeId(settings.node_id),
+            cluster_name=settings.cluster,
+        )
+        greeting = Greeting(
+            stores.identity, tuple(member.id for member in settings.members)
+        )
+        self._links = links = await self._link(greeting)
+        formed = await self._form(greeting)
+        await stores.bind_cluster(
+            formed.cluster_id,
+            {NodeId(peer): mark for peer, mark in formed.peers.items()},
+        )
+        self._build(formed, links)
+        greeting.banned.add_done_callback(self._on_banned)
+        await self._open_doors()
+
+    async def _link(self, greeting: Greeting) -> Links:
+        settings = self._settings
+        peers = {
+            NodeId(member.id): (member.peer.host, member.peer.port)
+            for member in settings.members
+            if member.id != settings.node_id
+        }
+        links = Links(peers, greeting, LinkSettings())
+        listen = settings.peer_listen
+        await links.listen(listen.host, listen.port)
+        links.start()
+        return links
+
+    async def _form(self, greeting: Greeting) -> Formed:
+        """Wait until the cluster knows itself, or does not want us."""
+        if not greeting.formed.done():
+            _logger.info("waiting_for_members members=%d", len(self._settings.members))
+        either: list[asyncio.Future[Any]] = [greeting.formed, greeting.banned]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if greeting.banned.done():
+            raise NodeFailed(greeting.banned.result())
+        return greeting.formed.result()
+
+    def _build(self, formed: Formed, links: Links) -> None:
+        settings, stores = self._settings, self._stores
+        assert stores is not None, "start opens the stores first"
+        machine = self._load(stores)
+        replica_settings = _replica_settings(settings)
+        core = self._core(stores, machine)
+        self._driver = driver = Driver(
+            core,
+            machine,
+            log=stores.log,
+            peers=links,
+            clock=SystemClock(),
+            settings=replica_settings,
+        )
+        self.node = node = Node(
+            driver,
+            links,
+            _member_infos(settings),
+            node_id=settings.node_id,
+            cluster_id=formed.cluster_id,
+            settings=replica_settings,
+        )
+        digests = Digests(settings.node_id, len(settings.members))
+        self._checkpoints = checkpoints = Checkpoints(
+            core, machine, stores.log, stores.state, self._on_checkpoint, driver.fail
+        )
+        checkpoint = stores.recovery.checkpoint
+        checkpoints.checkpoint_index = checkpoint.applied_index if checkpoint else 0
+        driver.on_mark = checkpoints.take
+        driver.on_durable = checkpoints.note_durable
+        driver.replica.may_mark = lambda: checkpoints.is_idle
+        self._digests = digests
+        view = StateView(node, checkpoints, digests, settings)
+        self._peer_service = PeerService(
+            node, links, own_state=view.own_state, take_digest=self._judge
+        )
+        node.peer_service = self._peer_service
+        links.on_messages = driver.receive
+        links.on_down = driver.link_down
+        driver.start()
+
+    def _load(self, stores: Stores) -> Machine:
+        limits = self._settings.limits.of_apply()
+        checkpoint = stores.recovery.checkpoint
+        if checkpoint is None:
+            return Machine(limits)
+        return Machine.load(
+            limits,
+            stores.state.load(),
+            index=checkpoint.applied_index,
+            digest=checkpoint.digest,
+        )
+
+    def _core(self, stores: Stores, machine: Machine) -> Core:
+        settings, log = self._settings, stores.recovery.log
+        checkpoint = stores.recovery.checkpoint
+        membership = (
+            decode_membership(checkpoint.membership)
+            if checkpoint is not None
+            else Membership(tuple(sorted(NodeId(m.id) for m in settings.members)))
+        )
+        tick_ms = settings.heartbeat_ms // _TICKS_PER_HEARTBEAT
+        return Core(
+            Config(
+                node_id=NodeId(settings.node_id),
+                heartbeat_ticks=_TICKS_PER_HEARTBEAT,
+                election_ticks=settings.election_ms // tick_ms,
+            ),
+            Persisted(
+                membership=membership,
+                hard_state=log.hard_state,
+                commit=log.commit,
+                applied=Index(machine.applied_index),
+                first_index=log.first_index,
+                prev_term=log.previous_term,
+                entries=log.tail,
+                term_runs=[(run.first_index, Term(run.term)) for run in log.term_runs],
+                reader=LogEntries(stores.log),
+            ),
+            random.Random(),  # spreads elections, guards nothing
+        )
+
+    async def _open_doors(self) -> None:
+        node, settings = self.node, self._settings
+        assert node is not None, "start builds the node first"
+        self._api = ApiServer(node)
+        listen = settings.client_listen
+        await self._api.start(str(listen.host), listen.port)
+        self._http = HttpServer(node)
+        await self._http.start(settings.http_listen.host, settings.http_listen.port)
+
+    # --- divergence ----------------------------------------------------------------
+
+    def _on_checkpoint(self, index: int, digest: bytes) -> None:
+        assert self._driver is not None and self._peer_service is not None  # noqa: PT018  # both are built together
+        replica = self._driver.replica
+        replica.digest_at, replica.digest = index, digest
+        self._judge(self._settings.node_id, index, digest)
+        self._peer_service.tell_digest(index, digest)
+
+    def _judge(self, node_id: int, index: int, digest: bytes) -> None:
+        assert self._driver is not None and self.node is not None  # noqa: PT018  # both are built together
+        verdict = self._digests.note(node_id, index, digest)
+        if verdict is Verdict.DIVERGED:
+            self._driver.fail(
+                f"the state at entry {index} differs from that of a majority: this"
+                " member may not serve; replace its data",
+                None,
+            )
+        elif verdict is Verdict.SPLIT:
+            _logger.error("diverged index=%d no two members agree", index)
+            self.node.refuse_writes(DIVERGED)
+
+    # --- end -------------------------------------------------------------------------
+
+    def _on_banned(self, banned: asyncio.Future[str]) -> None:
+        if self._driver is not None and not banned.cancelled():
+            self._driver.fail(banned.result(), None)
+
+    async def wait_failed(self) -> NodeFailed:
+        """Wait until the node can go on no longer; returns why."""
+        assert self._driver is not None, "start comes first"
+        return await self._driver.failed
+
+    async def stop(self) -> None:
+        """Stop in reverse order; may be called twice, or before ``start``."""
+        if self._api is not None:
+            self._api.set_serving(is_serving=False)
+        await self._hand_over()
+        if self.node is not None:
+            self.node.stop_serving()
+        if self._api is not None:
+            await self._api.stop(_GRACE_S)
+        if self._http is not None:
+            await self._http.stop()
+        if self._peer_service is not None:
+            await self._peer_service.stop()
+        if self._checkpoints is not None:
+            await self._checkpoints.stop()
+        if self._driver is not None:
+            await self._driver.stop()
+        if self._links is not None:
+            await self._links.stop()
+        if self._stores is not None:
+            await self._stores.close()
+        self._stores = None
+
+    async def _hand_over(self) -> None:
+        """Give leadership to the follower that is furthest, if there is one."""
+        driver = self._driver
+        if driver is None or driver.failed.done() or not driver.is_leader:
+            return
+        core = driver.replica.core
+        others = {
+            peer: match
+            for peer, match in core.match_indexes().items()
+            if peer != core.node_id
+        }
+        if not others:
+            return
+        core.transfer(max(others, key=lambda peer: others[peer]))
+        driver.wake()
+        assert self.node is not None, "a driver comes with a node"
+        try:
+            async with asyncio.timeout(_HAND_OVER_S):
+                while core.role is Role.LEADER:
+                    await self.node.leader_changed()
+        except TimeoutError:
+            _logger.warning("hand_over_failed followers=%s", sorted(others))
+
+
+def _replica_settings(settings: Settings) -> ReplicaSettings:
+    return ReplicaSettings(
+        tick_ms=settings.heartbeat_ms // _TICKS_PER_HEARTBEAT,
+        heartbeat_ms=settings.heartbeat_ms,
+        mark_log_bytes=settings.checkpoint_log_bytes,
+        mark_interval_ms=settings.checkpoint_interval_ms,
+    )
+
+
+def _member_infos(settings: Settings) -> Sequence[MemberInfo]:
+    return [
+        MemberInfo(
+            member.id,
+            member.name,
+            str(member.peer),
+            str(
+                settings.advertised_client
+                if member.id == settings.node_id
+                else member.client
+            ),
+        )
+        for member in sorted(settings.members, key=lambda member: member.id)
+    ]

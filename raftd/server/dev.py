@@ -1,0 +1,170 @@
+"""A cluster on this machine: a process a node, started again if one ends.
+
+The data stays in the given folder, so the cluster goes on where it was; the ports of
+a folder's first start are kept with it, as members know each other by them.
+
+Source: DESIGN.md section 8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+__all__ = ["DevError", "run_dev"]
+
+_HOST: Final = "127.0.0.1"
+_PORTS_PER_NODE: Final = 10
+_RESTART_S: Final = 1.0
+_STOP_S: Final = 15.0
+
+_Ports = list[tuple[int, int, int]]
+
+
+class DevError(Exception):
+    """The cluster cannot be run; the sentence says why."""
+
+
+async def run_dev(nodes: int, data_dir: Path, port: int) -> int:
+    """Run a cluster until SIGINT or SIGTERM.
+
+    Args:
+        nodes: How many, 1 to 7.
+        data_dir: One folder a node below it.
+        port: Client port of the first node; 0 = any that is free.
+
+    Raises:
+        DevError: A port is taken, or the folder holds another cluster.
+    """
+    ports = _ports(nodes, data_dir, port)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    endpoints = ",".join(f"{_HOST}:{client}" for client, _, _ in ports)
+    click.echo(f"raftd: {nodes} node(s), data in {data_dir}/, logs beside it")
+    click.echo(f"  export RAFTCTL_ENDPOINTS={endpoints}")
+    click.echo("  raftctl status")
+    click.echo(f'  python: raftclient.connect("{endpoints}")')
+    click.echo("Ctrl-C stops it.")
+    sys.stdout.flush()
+    async with asyncio.TaskGroup() as group:
+        for index in range(nodes):
+            group.create_task(_keep_node(index + 1, ports, data_dir, stop))
+    return 0
+
+
+def _ports(nodes: int, data_dir: Path, port: int) -> _Ports:
+    """Choose the ports, or find those of the last time."""
+    file = data_dir / "ports.json"
+    if file.exists():
+        kept: _Ports = [tuple(row) for row in json.loads(file.read_text())]
+        if len(kept) != nodes:
+            raise DevError(
+                f"{data_dir} holds a cluster of {len(kept)} nodes, not of {nodes};"
+                " give another --data-dir"
+            )
+        chosen = kept
+    elif port:
+        chosen = [
+            (first, first + 1, first + 2)
+            for first in range(port, port + nodes * _PORTS_PER_NODE, _PORTS_PER_NODE)
+        ]
+    else:
+        chosen = _free_ports(nodes)
+    for row in chosen:
+        for number in row:
+            _check_free(number)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(chosen))
+    return chosen
+
+
+def _free_ports(nodes: int) -> _Ports:
+    held = [socket.socket() for _ in range(3 * nodes)]
+    try:
+        for one in held:
+            one.bind((_HOST, 0))
+        numbers = [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+    return [
+        (numbers[i], numbers[i + 1], numbers[i + 2]) for i in range(0, 3 * nodes, 3)
+    ]
+
+
+def _check_free(number: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, number))
+        except OSError as error:
+            raise DevError(
+                f"port {number} on {_HOST} is in use; stop what uses it, or give"
+                " another --port and --data-dir"
+            ) from error
+
+
+async def _keep_node(
+    node_id: int, ports: _Ports, data_dir: Path, stop: asyncio.Event
+) -> None:
+    """Run one node, again and again until told to stop."""
+    while not stop.is_set():
+        process = await _start_node(node_id, ports, data_dir)
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ended.done():
+            process.terminate()
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await asyncio.shield(ended)
+            except TimeoutError:
+                process.kill()
+                await ended
+            return
+        log = data_dir / f"n{node_id}.log"
+        click.echo(
+            f"node {node_id} ended ({process.returncode}), see {log}; restarting"
+        )
+        try:
+            async with asyncio.timeout(_RESTART_S):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+async def _start_node(
+    node_id: int, ports: _Ports, data_dir: Path
+) -> asyncio.subprocess.Process:
+    members = ",".join(
+        f"{i}=n{i}@{_HOST}:{peer}/{_HOST}:{client}"
+        for i, (client, peer, _) in enumerate(ports, start=1)
+    )
+    client, peer, http = ports[node_id - 1]
+    with (data_dir / f"n{node_id}.log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "raftd.server.main",
+            "serve",
+            *("--node-id", str(node_id), "--members", members),
+            *("--cluster", "dev", "--data-dir", str(data_dir / f"n{node_id}")),
+            *("--client-listen", f"{_HOST}:{client}"),
+            *("--peer-listen", f"{_HOST}:{peer}"),
+            *("--http-listen", f"{_HOST}:{http}"),
+            stdout=log,
+            stderr=log,
+            env={k: v for k, v in os.environ.items() if not k.startswith("RAFTD_")},
+            start_new_session=True,
+        )

@@ -1,0 +1,152 @@
+"""The ``raftd`` command: serve one node, or a small cluster on this machine.
+
+Exit codes: 0 stopped as told; 1 the node had to end; 2 usage or configuration.
+
+Source: CLI.md; DESIGN.md section 8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import uvloop
+
+from raftd.api.server import ListenFailed as ApiListenFailed
+from raftd.node.errors import NodeFailed
+from raftd.server.app import App
+from raftd.server.config import ConfigError, Settings, load_settings, options
+from raftd.server.dev import DevError, run_dev
+from raftd.storage.errors import StorageError
+from raftd.transport.links import ListenFailed
+
+__all__ = ["main"]
+
+_logger = logging.getLogger(__name__)
+
+_GC_THRESHOLDS: Final = (50_000, 20, 100)
+"""A pause of the collector is a pause of the node: collect seldom, and never what was
+there at start."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90}
+)
+def main() -> None:
+    """Run raftd: leases, locks, elections, jobs and keys on one replicated log."""
+
+
+@main.command(name="version")
+def print_version() -> None:
+    """Print the version."""
+    click.echo(f"raftd {version('raftd')}")
+
+
+def _with_options(command: Any) -> Any:
+    """Give a command every setting as a flag."""
+    for option in reversed(options()):
+        default = "" if option.default is None else f" [{option.default}]"
+        command = click.option(
+            option.flag, option.name, metavar="VALUE", help=option.help + default
+        )(command)
+    return command
+
+
+@main.command()
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file; RAFTD_* variables and flags weigh more, in this order",
+)
+@_with_options
+def serve(config_file: Path | None, **flags: str | None) -> None:
+    """Serve one node until SIGTERM or SIGINT."""
+    try:
+        settings = load_settings(config_file, environ=os.environ, flags=flags)
+    except ConfigError as error:
+        _end(str(error), 2)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format=(
+            f"%(asctime)s %(levelname)s node={settings.node_id} %(name)s %(message)s"
+        ),
+        stream=sys.stderr,
+    )
+    sys.exit(uvloop.run(_serve(settings)))
+
+
+@main.command()
+@click.option("--nodes", type=click.IntRange(1, 7), default=3, show_default=True)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".raftd"),
+    show_default=True,
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_000),
+    default=7400,
+    show_default=True,
+    help="client port of the first node, the others follow by tens; 0 = any",
+)
+def dev(nodes: int, data_dir: Path, port: int) -> None:
+    """Run a cluster on this machine, for development; Ctrl-C stops it."""
+    try:
+        sys.exit(asyncio.run(run_dev(nodes, data_dir, port)))
+    except DevError as error:
+        _end(str(error), 1)
+
+
+async def _serve(settings: Settings) -> int:
+    app = App(settings)
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    stopped = asyncio.create_task(told.wait())
+    starting = asyncio.create_task(app.start())
+    sentence = ""
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
+            _logger.info("serving client=%s", settings.client_listen)
+            failed = asyncio.create_task(app.wait_failed())
+            await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                sentence = str(failed.result())
+    except (NodeFailed, StorageError, ListenFailed, ApiListenFailed) as error:
+        sentence = str(error)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    try:
+        await app.stop()
+    except StorageError as error:
+        sentence = sentence or str(error)
+    if sentence:
+        click.echo(f"error: {sentence}", err=True)
+        return 1
+    _logger.info("stopped")
+    return 0
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    click.echo(f"error: {sentence}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

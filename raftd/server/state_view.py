@@ -1,0 +1,81 @@
+"""How this member does: gathered for status, health and metrics."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from raftd.node.checkpoints import Checkpoints
+from raftd.node.digests import Digests
+from raftd.node.node import Node
+from raftd.node.service import MemberState
+from raftd.server.config import Settings
+
+__all__ = ["StateView"]
+
+
+class StateView:
+    """Reads what a status tells; changes nothing."""
+
+    def __init__(
+        self, node: Node, checkpoints: Checkpoints, digests: Digests, settings: Settings
+    ) -> None:
+        self._node: Final = node
+        self._checkpoints: Final = checkpoints
+        self._digests: Final = digests
+        self._settings: Final = settings
+        self._begin: Final = time.monotonic()
+        self._version: Final = version("raftd")
+
+    def own_state(self) -> MemberState:
+        """Return this member's own view of itself."""
+        node = self._node
+        core, machine = node.driver.replica.core, node.machine
+        data_dir = self._settings.data_dir
+        return MemberState(
+            info=next(m for m in node.members if m.node_id == node.node_id),
+            is_reachable=True,
+            role=core.role.value,
+            term=core.term,
+            leader=core.leader or 0,
+            commit_index=core.commit_index,
+            applied_index=machine.applied_index,
+            last_index=core.last_index,
+            first_index=core.first_index,
+            revision=machine.revision,
+            log_bytes=_file_bytes(data_dir, "log.db"),
+            state_bytes=_file_bytes(data_dir, "state.db"),
+            sync_p50_us=node.driver.sync_times.p50_us(),
+            sync_max_us=node.driver.sync_times.max_us(),
+            version=self._version,
+            uptime_ms=int((time.monotonic() - self._begin) * 1000),
+            sessions=machine.leases.count(),
+            keys=machine.kv.count_all,
+            checkpoint_index=self._checkpoints.checkpoint_index,
+            compared_index=self._digests.compared_index,
+            trouble=self._trouble(),
+        )
+
+    def _trouble(self) -> str:
+        node = self._node
+        if node.trouble is not None:
+            return node.trouble.sentence
+        replica = node.driver.replica
+        if replica.is_clock_apart:
+            return "this machine's clock is more than 10 s off the other members'"
+        if replica.core.leader is None:
+            return "no leader is known"
+        return ""
+
+
+def _file_bytes(data_dir: Path, name: str) -> int:
+    """Return the size of a database with its write-ahead log."""
+    total = 0
+    for suffix in ("", "-wal"):
+        path = data_dir / (name + suffix)
+        if path.exists():
+            total += os.stat(path).st_size  # noqa: PTH116  # a size, not a tree walk
+    return total

@@ -1,0 +1,127 @@
+"""Real nodes in one process: real stores, real links on loopback, no gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from raftd.consensus.types import Role
+from raftd.node.node import Node
+from raftd.server.app import App
+from raftd.server.config import Settings
+from raftd.server.option_kinds import Address, Member
+
+__all__ = ["Cluster", "free_ports"]
+
+_HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that are free now."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind((_HOST, 0))
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+
+
+class Cluster:
+    """Nodes of one cluster, by id from 1."""
+
+    def __init__(self, data_dir: Path, size: int = 3, **settings: int) -> None:
+        ports = free_ports(2 * size)
+        self._dir = data_dir
+        self._settings = {"heartbeat_ms": 20, "election_ms": 200, **settings}
+        self.members = tuple(
+            Member(
+                id=index + 1,
+                name=f"n{index + 1}",
+                peer=Address(_HOST, ports[2 * index]),
+                client=Address(_HOST, ports[2 * index + 1]),
+            )
+            for index in range(size)
+        )
+        self.apps: dict[int, App] = {}
+
+    def settings(self, node_id: int) -> Settings:
+        member = self.members[node_id - 1]
+        return Settings(
+            node_id=node_id,
+            members=self.members,
+            data_dir=self._dir / f"n{node_id}",
+            cluster="test",
+            client_listen=member.client,
+            peer_listen=member.peer,
+            http_listen=Address(_HOST, 0),
+            **self._settings,
+        )
+
+    async def start(self, *nodes: int) -> None:
+        wanted = nodes or tuple(member.id for member in self.members)
+        for node_id in wanted:
+            self.apps[node_id] = App(self.settings(node_id))
+        await asyncio.gather(*(self.apps[node_id].start() for node_id in wanted))
+
+    async def stop(self, *nodes: int) -> None:
+        for node_id in nodes or tuple(self.apps):
+            await self.apps.pop(node_id).stop()
+
+    def node(self, node_id: int) -> Node:
+        node = self.apps[node_id].node
+        assert node is not None
+        return node
+
+    async def leader(self) -> Node:
+        """Wait for a leader that may propose."""
+        while True:
+            for app in self.apps.values():
+                node = app.node
+                if node is not None and node.may_lead:
+                    return node
+            await self._change()
+
+    async def follower(self) -> Node:
+        """Wait for a follower that knows its leader."""
+        leader = await self.leader()
+        while True:
+            for app in self.apps.values():
+                node = app.node
+                if node is not None and node is not leader and node.leader:
+                    return node
+            await self._change()
+
+    async def _change(self) -> None:
+        nodes = [app.node for app in self.apps.values() if app.node is not None]
+        waits = [asyncio.create_task(node.leader_changed()) for node in nodes]
+        _, pending = await asyncio.wait(
+            waits, timeout=0.05, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in pending:
+            task.cancel()
+
+    async def applied_everywhere(self) -> None:
+        """Wait until all nodes have applied what the leader has."""
+        leader = await self.leader()
+        assert leader.driver.replica.core.role is Role.LEADER
+        revision = leader.machine.revision
+        for app in self.apps.values():
+            assert app.node is not None
+            await app.node.read(lambda _: None, is_stale=True, min_revision=revision)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
