@@ -109,6 +109,13 @@ class Links:
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where this node listens for peers."""
+        assert self._server is not None, "listen comes first"
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return str(host), int(port)
+
     def start(self) -> None:
         """Begin to dial all peers, for as long as the node lives."""
         for link in self._dialled.values():

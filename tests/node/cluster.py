@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,22 +12,9 @@ from raftd.node.node import Node
 from raftd.server.app import App
 from raftd.server.config import Settings
 from raftd.server.option_kinds import Address, Member
+from tests.ports import HOST, free_ports
 
-__all__ = ["Cluster", "free_ports"]
-
-_HOST = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that are free now."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind((_HOST, 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
+__all__ = ["Cluster"]
 
 
 class Cluster:
@@ -42,8 +28,8 @@ class Cluster:
             Member(
                 id=index + 1,
                 name=f"n{index + 1}",
-                peer=Address(_HOST, ports[2 * index]),
-                client=Address(_HOST, ports[2 * index + 1]),
+                peer=Address(HOST, ports[2 * index]),
+                client=Address(HOST, ports[2 * index + 1]),
             )
             for index in range(size)
         )
@@ -58,7 +44,7 @@ class Cluster:
             cluster="test",
             client_listen=member.client,
             peer_listen=member.peer,
-            http_listen=Address(_HOST, 0),
+            http_listen=Address(HOST, 0),
             **self._settings,
         )
 
