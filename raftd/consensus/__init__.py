@@ -9,9 +9,42 @@ Inside, each file is one idea and imports go one way:
 `replication`; all of these > `roles` > `proposals` > `state` > `outbox`, `log`,
 `progress`, `quorum` > `ready`, `messages`, `config` > `types`.
 
+The rules that docstrings and tests cite by number:
+
+1. Timeouts are uniform in [T, 2T-1] ticks, redrawn at each change of role or term.
+2. Pre-vote: ask before raising the term; a grant binds nobody.
+3. Pre-vote never hides a term, and nobody is refused for being the known leader.
+4. Check-quorum: a leader that heard no majority for T steps down.
+5. Vote lease: who heard a leader within T ignores campaigns, transfers apart.
+6. A leader of a lower term is answered, so that a stuck node gets free.
+7. Votes go to logs at least as long, once per term, and count when durable.
+8. Who is asked votes, member or not; only voters campaign.
+9. No campaign with a committed config change, or the stored commit, unapplied.
+10. A no-op starts a term; reads wait until it is committed.
+11. Only entries of the own term are committed by counting.
+12. A transfer refuses proposals, ends after T, and ends with leadership.
+13. A follower may forget its leader only while no read relies on leases.
+14. A leader that is unfit (its disk, its loop) steps down: the node decides.
+15. A follower's commit index goes no further than what a message matched.
+16. Entries are removed at a real conflict only, never at or below the commit index.
+17. A refusal hints at (index, term), so that backing off costs one probe per term.
+18. Stale refusals, and replies of another term, are dropped.
+19. A follower is probed, then replicated to; trouble goes back to probing.
+20. Windows are bounded in messages and bytes; a full one still gets an empty append.
+21. Uncommitted bytes, and bytes being applied, are bounded.
+22. A proposal is (term, index): lost leadership is indefinite, another entry
+    committed there is definite.
+23. Persist, then promise. Appends are sent beside the local write.
+24. A completion vouches only for what its write still stands for.
+26. A stored commit index is clamped to the log.
+27. Term and vote never go back.
+31. The (index, term) before the first entry is kept when the log is cut.
+33. ReadIndex: the commit index at arrival, then a majority confirms a heartbeat sent
+    later; rounds are numbered here and never again.
+42. In a joint configuration everything needs both majorities.
+
 Source: Ongaro and Ousterhout, "In search of an understandable consensus algorithm"
-(the paper); Ongaro, "Consensus: bridging theory and practice" (the thesis);
-RELIABILITY.md sections 1 and 2 (the numbered rules).
+(the paper); Ongaro, "Consensus: bridging theory and practice" (the thesis).
 """
 
 from raftd.consensus.config import Config

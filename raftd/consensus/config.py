@@ -1,6 +1,6 @@
 """The limits and timeouts of one core. All times are ticks: the core has no clock.
 
-Source: RELIABILITY.md rules 1, 4, 20, 21.
+Source: rules 1, 4, 20, 21.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ Rules:
   called only for entries that have left memory.
 * The same inputs give the same outputs in the same order.
 
-Source: Raft paper figure 2; RELIABILITY.md section 2.
+Source: Raft paper figure 2.
 """
 
 from typing import TYPE_CHECKING, assert_never

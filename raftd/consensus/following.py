@@ -11,7 +11,7 @@ Rules:
 * A leader of a lower term is answered, or it would go on for ever without this node
   (rule 6).
 
-Source: Raft paper figure 2 (AppendEntries) and section 5.3; RELIABILITY.md rules 6, 15,
+Source: Raft paper figure 2 (AppendEntries) and section 5.3; rules 6, 15,
 16, 17 and 23.
 """
 

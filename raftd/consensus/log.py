@@ -10,7 +10,7 @@ Rules:
   the caller asserts the latter (rule 16).
 * `staged` is the last index handed to the store, `durable` the last it confirmed.
 
-Source: Raft paper section 5.3; RELIABILITY.md rules 16, 17, 24, 31.
+Source: Raft paper section 5.3; rules 16, 17, 24, 31.
 """
 
 from bisect import bisect_right

@@ -6,7 +6,7 @@ sender's own, but for a pre-vote (the term it asks for) and a granted pre-vote r
 fields may only be added at the end, with a default; tags are never used again.
 
 Source: Raft paper figure 2; thesis sections 3.10, 6.4 and 9.6 (transfer, reads,
-pre-vote); RELIABILITY.md rules 2-6, 12, 15, 17 and 33.
+pre-vote); rules 2-6, 12, 15, 17 and 33.
 """
 
 from typing import TypeAlias

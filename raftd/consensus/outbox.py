@@ -9,7 +9,7 @@ Rules:
   truncation lowers what the writes under way will vouch for, so a late completion
   never vouches for other entries that took the place of its own (rule 24).
 
-Source: thesis 10.2.1; RELIABILITY.md rules 23 and 24.
+Source: thesis 10.2.1; rules 23 and 24.
 """
 
 from collections import deque

@@ -4,7 +4,7 @@ Rules: asked twice in a row, the second answer is empty. What was gathered is se
 together; what promises something waits for its write (see `ready` and `outbox`).
 Entries handed out to be applied stay within a byte limit until `applied` catches up.
 
-Source: thesis 10.2.1; RELIABILITY.md rules 21 and 23, and section 2.
+Source: thesis 10.2.1; rules 21 and 23.
 """
 
 from raftd.consensus import reads, replication, transfer

@@ -10,7 +10,7 @@ Rules:
 * A rejection, or an unreachable report, goes back to PROBE (rule 19).
 * `match_index < next_index` always; `match_index` never falls within a term.
 
-Source: Raft paper section 5.3; thesis 10.2.1; RELIABILITY.md rules 17-20.
+Source: Raft paper section 5.3; thesis 10.2.1; rules 17-20.
 """
 
 import enum

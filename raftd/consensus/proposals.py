@@ -10,7 +10,7 @@ Rules:
   overwrote it may itself be lost while a third node still holds this one.
 * Commit never falls.
 
-Source: RELIABILITY.md rules 12, 21 and 22.
+Source: rules 12, 21 and 22.
 """
 
 from raftd.consensus.state import State

@@ -4,7 +4,7 @@ Rules: a joint configuration needs both halves, for votes, commits, check-quorum
 read confirmations alike (rule 42). An empty half asks for nothing. Learners never
 count.
 
-Source: Raft paper sections 5.2, 5.4 and 6; RELIABILITY.md rule 42.
+Source: Raft paper sections 5.2, 5.4 and 6; rule 42.
 """
 
 import enum

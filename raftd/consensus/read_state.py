@@ -3,7 +3,7 @@
 Rules: what a read needs, and in which order, is decided in `reads`; here every read is
 kept exactly once until it is done or failed.
 
-Source: RELIABILITY.md rule 33.
+Source: rule 33.
 """
 
 from dataclasses import dataclass

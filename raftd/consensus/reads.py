@@ -12,7 +12,7 @@ Rules:
   when it follows someone else, or after T without an answer.
 * A follower that is answered has been told the commit index first, so it can serve.
 
-Source: thesis 6.4; RELIABILITY.md rule 33.
+Source: thesis 6.4; rule 33.
 """
 
 from raftd.consensus.messages import HeartbeatReply, ReadIndexReply, ReadIndexRequest

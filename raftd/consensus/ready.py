@@ -13,7 +13,7 @@ The order of effects, written down once:
    `Core.durable_index`.
 5. `reads` are answered when the applied index has reached theirs.
 
-Source: RELIABILITY.md section 2 and rules 7, 22, 23.
+Source: thesis 10.2.1; rules 7, 22 and 23.
 """
 
 import msgspec

@@ -12,7 +12,7 @@ Rules:
   one into a full window, or a window lost as a whole would stall for ever (rule 20).
 * Replies of another term never get here.
 
-Source: Raft paper sections 5.3 and 5.4; thesis 10.2; RELIABILITY.md rules 4, 11, 15,
+Source: Raft paper sections 5.3 and 5.4; thesis 10.2; rules 4, 11, 15,
 17-20.
 """
 

@@ -4,7 +4,7 @@ Rules: every change of role, term or leader passes through `_enter`. The table b
 is the whole of it and is asserted at each change. Whatever ends leadership also ends
 its transfer, its reads and its certainty about what it proposed.
 
-Source: Raft paper figures 2 and 4; thesis 9.6; RELIABILITY.md rules 1, 10, 12 and 22.
+Source: Raft paper figures 2 and 4; thesis 9.6; rules 1, 10, 12 and 22.
 """
 
 from collections.abc import Mapping

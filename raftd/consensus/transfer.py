@@ -4,7 +4,7 @@ Rules: from the request on, proposals are refused with a definite error; the tar
 brought up to date, then told to campaign at once. After T the leader gives up and goes
 on. The request ends with leadership, however that ends (rule 12).
 
-Source: thesis 3.10; RELIABILITY.md rule 12.
+Source: thesis 3.10; rule 12.
 """
 
 from raftd.consensus.messages import TimeoutNow

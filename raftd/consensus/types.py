@@ -4,7 +4,7 @@ Rules: everything here is immutable and hashable, so it may be shared freely bet
 the core, the store and the transport. Node ids are positive; 0 is no node. Index 0
 and term 0 stand for "before the first entry".
 
-Source: Raft paper figure 2; RELIABILITY.md section 2.
+Source: Raft paper figure 2.
 """
 
 import enum

@@ -1,7 +1,6 @@
 """What must hold in every run, checked as it happens.
 
-Source: the five properties of figure 3 of the Raft paper; RELIABILITY.md section 6,
-invariants 1-6.
+Source: the five properties of figure 3 of the Raft paper; rules 22, 23 and 33.
 """
 
 from raftd.consensus import Core, Entry, HardState, Index, Message, NodeId, Role, Term

@@ -1,4 +1,4 @@
-"""Nothing is promised before it is on disk: thesis 10.2.1; rules 22-24, scenarios 1-4.
+"""Nothing is promised before it is on disk: thesis 10.2.1; rules 22-24.
 
 The oracle compares every vote and acknowledgement that leaves with the sender's disk.
 """
@@ -21,7 +21,7 @@ from tests.consensus.network import Network, entries_of_terms
 
 
 def test_rule_23_a_vote_waits_for_the_disk() -> None:
-    """Scenario 1: crash before the fsync, restart in the same election."""
+    """Crash before the fsync, restart in the same election."""
     net = Network()
     net[2].is_disk_held = True
     net.inject(vote_of(1, 2, 1))
@@ -47,7 +47,6 @@ def test_rule_23_a_repeated_question_does_not_overtake_the_write() -> None:
 
 
 def test_rule_23_an_acknowledgement_waits_for_its_entries() -> None:
-    """Scenario 3."""
     net = Network()
     net.elect(1)
     net[2].is_disk_held = True
@@ -62,7 +61,7 @@ def test_rule_23_an_acknowledgement_waits_for_its_entries() -> None:
 
 
 def test_rule_23_an_empty_append_does_not_vouch_for_a_write_under_way() -> None:
-    """Scenario 4: asked again while the entries are still being written."""
+    """Asked again while the entries are still being written."""
     net = Network()
     net[2].is_disk_held = True
     net.inject(append_of(2, 1, (0, 0), 1))
@@ -73,6 +72,15 @@ def test_rule_23_an_empty_append_does_not_vouch_for_a_write_under_way() -> None:
     net.finish_write(2)
     net.settle()
     assert {m.index for m in net.sent if isinstance(m, AppendReply)} == {1}
+
+
+def test_what_matched_in_one_term_is_not_acknowledged_in_the_next() -> None:
+    net = Network()
+    net.inject(append_of(2, 1, (0, 0), 1))
+    net.inject(msgspec.structs.replace(vote_of(1, 2, 2, (1, 1)), transfer=True))
+    net.settle()
+    replies = [type(m) for m in net.sent if m.src == 2]
+    assert replies == [VoteReply]
 
 
 def test_several_writes_are_under_way_at_once() -> None:
@@ -165,7 +173,7 @@ def test_a_crash_keeps_a_prefix_of_the_writes_under_way() -> None:
 
 
 def test_terms_and_votes_survive_a_restart_of_everything() -> None:
-    """Scenario 2; rule 27."""
+    """Rule 27."""
     net = Network()
     net.elect(1)
     net.propose(1, b"x")

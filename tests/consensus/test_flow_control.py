@@ -69,7 +69,7 @@ def test_rule_20_the_window_and_each_append_are_bounded_in_bytes() -> None:
 
 @pytest.mark.parametrize("window", [1, 256])
 def test_rule_20_a_window_lost_as_a_whole_recovers(window: int) -> None:
-    """Scenario 47: nothing more is proposed."""
+    """Nothing more is proposed."""
     net = Network(configure=limited(inflight_messages_max=window))
     net.elect(1)
     net.cut = {(1, 2)}

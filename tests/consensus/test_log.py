@@ -52,7 +52,7 @@ def test_terms_are_known_for_the_whole_log_even_after_a_cut(
 def test_hint_is_the_largest_entry_at_most_at_both(
     terms: list[int], index: int, term: int
 ) -> None:
-    """RELIABILITY.md rule 17."""
+    """Rule 17."""
     log = _build(terms).log
     naive = max(
         at

@@ -1,5 +1,6 @@
 """Bringing logs in line: Raft paper 5.3 and figure 7; rules 15-18."""
 
+import msgspec
 import pytest
 
 from raftd.consensus import (
@@ -16,19 +17,19 @@ from raftd.consensus.progress import ProgressState
 from tests.consensus.helpers import (
     HEARTBEAT,
     append_of,
+    appends_to,
 )
 from tests.consensus.network import Network, entries_of_terms
 
 
 def test_rule_15_commit_follows_only_what_this_message_matched() -> None:
+    """What lies beyond it may be another leader's."""
     net = Network(logs={2: entries_of_terms(1, 1, 1, 1)})
-    m = append_of(2, 2, (1, 2), 2)
-    net.inject(
-        Append(m.src, m.dst, m.term, m.prev_index, m.prev_term, m.entries, Index(9))
-    )
+    net.inject(append_of(2, 2, (1, 1), commit=9))
+    assert net.core(2).commit_index == 1
+    net.inject(append_of(2, 2, (1, 2), 2, commit=9))
     assert net.core(2).commit_index == 3
-    empty = Append(NodeId(1), NodeId(2), Term(2), Index(1), Term(1), (), Index(9))
-    net.inject(empty)
+    net.inject(append_of(2, 2, (1, 1), commit=1))
     assert net.core(2).commit_index == 3, "commit never falls"
 
 
@@ -125,8 +126,22 @@ def test_rule_18_stale_rejections_are_dropped() -> None:
     assert not net.core(1).has_ready
 
 
+def test_rule_18_so_are_those_to_an_earlier_probe() -> None:
+    leader = entries_of_terms(1, 1, 1)
+    net = Network(logs={1: leader, 3: leader})
+    net.isolate(2)
+    net.elect(1)
+    earlier = AppendReply(NodeId(2), NodeId(1), net.core(1).term, False, Index(2))
+    net.inject(earlier)
+    assert not net.core(1).has_ready
+    to_this_probe = msgspec.structs.replace(earlier, index=Index(3))
+    net.inject(to_this_probe)
+    (again,) = appends_to(list(net.take_ready(1).send_now), 2)
+    assert again.prev_index == 0
+
+
 def test_rule_18_replies_of_another_term_count_for_nothing() -> None:
-    """Scenario 6: an acknowledgement of this node's own older leadership."""
+    """An acknowledgement of this node's own older leadership."""
     net = Network()
     net.elect(1)
     net.held = {(2, 1), (3, 1)}

@@ -1,7 +1,7 @@
 """Random runs: any order, loss, repetition, crash; the oracle watches every step.
 
 Source: Raft paper figure 3 (election safety, log matching, leader completeness,
-state-machine safety); RELIABILITY rules 22 and 33 for proposals and reads.
+state-machine safety); rules 22 and 33 for proposals and reads.
 
 Every run draws its own parameters as well as its own events: fixed ranges find far
 fewer faults. A failure names its seed, and the seed replays the run.

@@ -36,7 +36,7 @@ def test_a_single_node_answers_at_once() -> None:
 
 
 def test_rule_10_reads_on_a_new_leader_wait_for_its_no_op() -> None:
-    """Scenario 10: until then it does not know what is committed."""
+    """Until then it does not know what is committed."""
     net = _leading()
     net.propose(1, b"x")
     net.settle()
@@ -53,7 +53,7 @@ def test_rule_10_reads_on_a_new_leader_wait_for_its_no_op() -> None:
 
 
 def test_rule_33_a_leader_cut_off_answers_no_read() -> None:
-    """Scenario 11: somebody else may lead and commit by now."""
+    """Somebody else may lead and commit by now."""
     net = _leading()
     net.isolate(1)
     net.elect(2)
@@ -68,7 +68,7 @@ def test_rule_33_a_leader_cut_off_answers_no_read() -> None:
 
 
 def test_rule_33_replies_to_an_earlier_round_confirm_nothing_later() -> None:
-    """Scenario 12: late replies, then a pause, then another read."""
+    """Late replies, then a pause, then another read."""
     net = _leading()
     net.held = {(2, 1), (3, 1)}
     first = net.read(1)
@@ -140,6 +140,26 @@ def test_a_followers_read_goes_through_the_leader_and_can_be_served() -> None:
     assert net[2].reads == dict.fromkeys(ctxs, 2)
     assert net[2].applied[-1].index == 2
     assert len([m for m in net.sent if isinstance(m, ReadIndexRequest)]) == 1
+
+
+def test_a_follower_that_acknowledged_only_just_now_can_serve_too() -> None:
+    """The round's own heartbeat could not tell it that much (rule 15)."""
+    net = _leading()
+    net.held = {(2, 1), (3, 1)}
+    net.propose(1, b"x")
+    net.settle()
+    net.deliver_between(3, 1)
+    ctx = net.read(2)
+    net.take_ready(2)
+    acknowledgement, request = [i for i, p in enumerate(net.wire) if p[0] == 2]
+    net.deliver(request)
+    net.settle()
+    assert net.core(2).commit_index == 1
+    net.deliver(acknowledgement)
+    net.deliver_between(3, 1)
+    net.settle()
+    assert net[2].reads == {ctx: 2}
+    assert net[2].applied[-1].payload == b"x"
 
 
 def test_a_read_without_a_leader_fails_at_once() -> None:

@@ -63,7 +63,7 @@ def test_a_leader_gives_up_after_t_and_goes_on() -> None:
 
 
 def test_the_request_ends_with_leadership_and_does_not_come_back() -> None:
-    """Scenario 45: a leader elected again must not refuse writes for ever."""
+    """A leader elected again must not refuse writes for ever."""
     net = _leading()
     net.isolate(3)
     net.core(1).transfer(NodeId(3))
@@ -78,7 +78,7 @@ def test_the_request_ends_with_leadership_and_does_not_come_back() -> None:
 
 
 def test_the_target_may_be_told_twice_or_too_late() -> None:
-    """Scenario 46."""
+    """A message may come twice, or a term later."""
     net = _leading()
     net.core(1).transfer(NodeId(3))
     net.settle()
