@@ -10,6 +10,7 @@ from tests.consensus.network import Network
 
 __all__ = [
     "HEARTBEAT",
+    "Limits",
     "T",
     "append_of",
     "appends_to",
