@@ -34,7 +34,7 @@ from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import CompactHistory, HistoryCompacted, KeyValue
 from raftd.statemachine.tables import Rank, RowKey, Table
 
-__all__ = ["History"]
+__all__ = ["History", "VersionKeeper"]
 
 _COMPACTED: Final = 0
 """The row under this key holds the compaction revision; records begin at 1."""

@@ -21,34 +21,33 @@ _V = TypeVar("_V")
 class Journal:
     """Before-images of the running command."""
 
-    __slots__ = ("_notes",)
+    __slots__ = ("notes",)
 
     def __init__(self) -> None:
-        self._notes: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.notes: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def undo(self, take_back: Callable[..., object], *arguments: Any) -> None:
         """Note that ``take_back(*arguments)`` undoes the change made next."""
-        self._notes.append((take_back, arguments))
+        self.notes.append((take_back, arguments))
 
     def attribute(self, owner: object, name: str) -> None:
         """Note the value of an attribute that is about to change."""
-        self._notes.append((setattr, (owner, name, getattr(owner, name))))
+        self.notes.append((setattr, (owner, name, getattr(owner, name))))
 
     def item(self, mapping: MutableMapping[_K, _V], key: _K) -> None:
         """Note the entry of a mapping that is about to change, come or go."""
         if key in mapping:
-            self._notes.append((mapping.__setitem__, (key, mapping[key])))
+            self.notes.append((mapping.__setitem__, (key, mapping[key])))
         else:
-            self._notes.append((mapping.__delitem__, (key,)))
+            self.notes.append((mapping.__delitem__, (key,)))
 
     def drop(self) -> None:
         """Forget the notes: the command stands."""
-        if self._notes:
-            self._notes.clear()
+        self.notes.clear()
 
     def roll_back(self) -> None:
         """Take everything back, the newest first."""
-        notes = self._notes
+        notes = self.notes
         while notes:
             take_back, arguments = notes.pop()
             take_back(*arguments)

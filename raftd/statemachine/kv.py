@@ -93,6 +93,11 @@ class Kv(Module):
         """Return the key as it is now."""
         return self._live.get(key)
 
+    @property
+    def count_all(self) -> int:
+        """Return how many keys there are now."""
+        return len(self._live)
+
     def get(self, key: bytes, at_rev: int = 0) -> KeyValue | Refusal | None:
         """Return a key, now or at a revision; None = there is none."""
         if not at_rev:

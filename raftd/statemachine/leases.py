@@ -37,6 +37,7 @@ __all__ = ["LeaseView", "Leases", "SessionKeeper"]
 
 _SIZE_BYTES: Final = 400
 _EXPIRY: Final = 0
+_LEASES: Final = int(Table.LEASES)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _Stored = tuple[int, str, int, bool]
 _decode: Final = msgspec.msgpack.Decoder(_Stored).decode
@@ -195,7 +196,7 @@ class Leases(Module):
             return refusal
         context = self.context
         lease = context.mint()
-        context.mark(Table.LEASES, lease)
+        context.mark(_LEASES, lease)
         context.journal.item(self._leases, lease)
         deadline_ms = context.now_ms + ttl_ms
         self._leases[lease] = _Lease(
@@ -212,7 +213,7 @@ class Leases(Module):
             return False
         deadline_ms = self.context.now_ms + found.ttl_ms
         if deadline_ms > found.deadline_ms:
-            self.context.mark(Table.LEASES, lease)
+            self.context.mark(_LEASES, lease)
             found.deadline_ms = deadline_ms
         return True
 
@@ -220,7 +221,7 @@ class Leases(Module):
         """End a live lease and all that hangs on it; return how much that was."""
         context = self.context
         context.rev()
-        context.mark(Table.LEASES, lease)
+        context.mark(_LEASES, lease)
         context.journal.item(self._leases, lease)
         found = self._leases.pop(lease)
         context.size_bytes -= _SIZE_BYTES

@@ -143,7 +143,7 @@ class Machine:
             context.roll_back()
             return answer
         if not context.promotions and not context.decisions:
-            context.journal.drop()
+            context.journal.notes.clear()
             return answer
         if isinstance(answer, Pending):
             return self._finish(answer.ticket) or answer

@@ -32,13 +32,14 @@ from raftd.statemachine.schema.sessions import (
 )
 from raftd.statemachine.tables import Rank, RowKey, Table
 from raftd.statemachine.timers import TimerId
-from raftd.statemachine.window import Window
+from raftd.statemachine.window import ANSWER_BYTES, Window
 
-__all__ = ["SessionView", "Sessions"]
+__all__ = ["LeaseBook", "SessionView", "Sessions"]
 
 _KEY_HASH_BYTES: Final = 16
 _SIZE_BYTES: Final = 400
 _FORGET: Final = 0
+_SESSIONS: Final = int(Table.SESSIONS)  # an enum's member costs a look-up each time
 
 _Stored = tuple[
     bytes, int, int | None, list[tuple[int, int, AnyResult | Refusal | Pending]]
@@ -96,6 +97,13 @@ class Sessions(Module):
         self._waiting: dict[int, tuple[int, int]] = {}
         """Ticket -> (session, number) of a pending answer in a window."""
         self._closed_count = 0
+        self._admitted = Window()
+        """Of the write that runs."""
+        limits = context.limits
+        self._room: Final = min(
+            limits.window_answers_max, limits.window_bytes_max // ANSWER_BYTES
+        )
+        """So many answers of the fixed kinds fit in any case."""
 
     def handlers(self) -> Handlers:
         """Return who handles which command type."""
@@ -107,7 +115,7 @@ class Sessions(Module):
         """Judge a numbered write before it runs.
 
         Returns:
-            None if it must be applied, else its answer.
+            None if it must be applied and its answer kept, else its answer.
         """
         session = self._sessions.get(request.session)
         if session is None:
@@ -116,10 +124,29 @@ class Sessions(Module):
                 f"session {request.session} is unknown here",
                 {"session": str(request.session)},
             )
+        self.context.mark(_SESSIONS, request.session)
         window = session.window
         number = request.number
         if request.acknowledged > window.acknowledged:
-            self._acknowledge(request.session, window, request.acknowledged)
+            for ticket in window.acknowledge(request.acknowledged):
+                self._waiting.pop(ticket, None)
+        if (
+            number <= window.acknowledged
+            or number in window
+            or session.closed_at_ms is not None
+            or len(window) >= self._room
+            or window.bulky_bytes
+        ):
+            answer = self._judge(request, session, window)
+            if answer is not None:
+                return answer
+        self._admitted = window
+        return None
+
+    def _judge(
+        self, request: Request, session: _Session, window: Window
+    ) -> Answer | None:
+        number = request.number
         if number <= window.acknowledged:
             return Refusal(
                 Reason.STALE_NUMBER,
@@ -154,14 +181,10 @@ class Sessions(Module):
         return None
 
     def keep(self, request: Request, answer: Answer) -> None:
-        """Put the first answer of an applied write into its window."""
-        session = self._sessions.get(request.session)
-        if session is None:
-            return  # the write closed its own session
-        self.context.mark(Table.SESSIONS, request.session)
-        if isinstance(answer, Pending):
+        """Put the first answer of the write just admitted into its window."""
+        if type(answer) is Pending:
             self._waiting[answer.ticket] = (request.session, request.number)
-        session.window.put(request.number, request.checksum, _kept(answer))
+        self._admitted.put(request.number, request.checksum, answer)
 
     def resolve(self, ticket: int, answer: Result | Refusal) -> tuple[int, int]:
         """Replace a pending answer by the one that ended the wait.
@@ -172,16 +195,10 @@ class Sessions(Module):
         waiting = self._waiting.pop(ticket, None)
         if waiting is None:
             return 0, 0
-        number = waiting[1]
-        self.context.mark(Table.SESSIONS, waiting[0])
-        self._sessions[waiting[0]].window.replace(number, _kept(answer))
+        session, number = waiting
+        self.context.mark(_SESSIONS, session)
+        self._sessions[session].window.replace(number, answer)
         return waiting
-
-    def _acknowledge(self, session: int, window: Window, up_to: int) -> None:
-        self.context.mark(Table.SESSIONS, session)
-        for answer in window.acknowledge(up_to):
-            if isinstance(answer, Pending):
-                self._waiting.pop(answer.ticket, None)
 
     # --- reads -------------------------------------------------------------------
 
@@ -241,7 +258,7 @@ class Sessions(Module):
         if isinstance(granted, Refusal):
             return granted
         context = self.context
-        context.mark(Table.SESSIONS, granted)
+        context.mark(_SESSIONS, granted)
         context.journal.item(self._sessions, granted)
         self._sessions[granted] = _Session(command.key_hash)
         context.journal.item(self._by_hash, command.key_hash)
@@ -265,7 +282,7 @@ class Sessions(Module):
             self._forget(session)
             return
         context = self.context
-        context.mark(Table.SESSIONS, session)
+        context.mark(_SESSIONS, session)
         found = self._sessions[session]
         context.journal.attribute(found, "closed_at_ms")
         found.closed_at_ms = context.now_ms
@@ -275,7 +292,7 @@ class Sessions(Module):
 
     def _forget(self, session: int) -> None:
         context = self.context
-        context.mark(Table.SESSIONS, session)
+        context.mark(_SESSIONS, session)
         context.journal.item(self._sessions, session)
         found = self._sessions.pop(session)
         context.journal.item(self._by_hash, found.key_hash)
@@ -283,10 +300,9 @@ class Sessions(Module):
         if found.closed_at_ms is not None:
             context.journal.attribute(self, "_closed_count")
             self._closed_count -= 1
-        for answer in found.window.answers():
-            if isinstance(answer, Pending) and answer.ticket in self._waiting:
-                context.journal.item(self._waiting, answer.ticket)
-                del self._waiting[answer.ticket]
+        for ticket in found.window.tickets():
+            context.journal.item(self._waiting, ticket)
+            del self._waiting[ticket]
         context.size_bytes -= _SIZE_BYTES
 
     def _arm(self, session: int, closed_at_ms: int) -> None:
@@ -341,10 +357,6 @@ class Sessions(Module):
             if found.closed_at_ms is not None:
                 self._closed_count += 1
                 self._arm(session, found.closed_at_ms)
-
-
-def _kept(answer: Answer) -> Answer:
-    return answer.kept() if isinstance(answer, Result) else answer
 
 
 def _id(key: RowKey) -> int:

@@ -88,15 +88,24 @@ class Versions:
             its event must be taken back.
         """
         key = record.key
+        rev = record.mod_rev
         context = self._context
-        context.mark(_VERSIONS, key + record.mod_rev.to_bytes(REVISION_BYTES, "big"))
-        context.journal.undo(self._restore, key, previous)
-        self.live[key] = record
+        context.mark(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"))
         if previous is None:
-            return self._revive(key, record.mod_rev)
-        if previous.mod_rev == record.mod_rev:
+            context.journal.undo(self._restore, key, None)
+            self.live[key] = record
+            return self._revive(key, rev)
+        if previous.mod_rev == rev:
+            context.journal.undo(self._restore, key, previous)
+            self.live[key] = record
             return previous
-        self._supersede(key, previous)
+        context.journal.undo(self._unoverwrite, key, previous)
+        self.live[key] = record
+        chain = self._chains.get(key)
+        if chain is None:
+            self._chains[key] = [previous]
+        else:
+            chain.append(previous)
         return None
 
     def delete(
@@ -163,6 +172,10 @@ class Versions:
         chain.pop()
         if not chain:
             del self._chains[key]
+
+    def _unoverwrite(self, key: bytes, previous: KeyValue) -> None:
+        self._unsupersede(key)
+        self.live[key] = previous
 
     def _restore(self, key: bytes, previous: KeyValue | None) -> None:
         if previous is None:
