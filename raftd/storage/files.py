@@ -4,8 +4,8 @@ A raftd database is an SQLite file with an application id of its kind, the forma
 version as user version, and a table `meta` of small named values with checksums.
 
 Rules: a file appears under its name only when it is complete and synced. Looking at a
-file changes nothing: the connection is read-only, and SQLite folds no write-ahead log
-when such a one closes. The schema is compared as text, so no flipped bit can change
+file changes nothing: SQLite folds no write-ahead log when a connection that only reads
+closes. The schema is compared as text, so no flipped bit can change
 what a statement means.
 
 Source: RELIABILITY.md section 0 findings 1 and 2, rules 46 and 49; the SQLite file
@@ -49,6 +49,7 @@ __all__ = [
     "meta_crc",
     "read_meta",
     "reading",
+    "reading_at_rest",
     "rewrite_bytes",
     "sync_directory",
     "wal_path",
@@ -181,9 +182,9 @@ def rewrite_bytes(path: Path) -> None:
             os.close(handle)
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
+def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
     """Open a connection that cannot change the file; the caller closes it."""
-    uri = f"file:{quote(str(path))}?mode=ro"
+    uri = f"file:{quote(str(path))}?mode=ro&immutable={is_immutable:d}"
     return sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
     )
@@ -193,6 +194,19 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Lend a read-only connection with one read transaction; errors become ours."""
     with translate_errors(path, "read"), closing(connect_reader(path)) as db:
+        db.execute("BEGIN")
+        yield db
+
+
+@contextmanager
+def reading_at_rest(path: Path) -> Iterator[sqlite3.Connection]:
+    """Do as `reading`, of a file that no connection has open."""
+    is_whole = not wal_path(path).exists() or not wal_path(path).stat().st_size
+    # Told that nobody writes, SQLite does not even put its own files beside it.
+    with (
+        translate_errors(path, "read"),
+        closing(connect_reader(path, is_immutable=is_whole)) as db,
+    ):
         db.execute("BEGIN")
         yield db
 
@@ -242,7 +256,7 @@ def check_file(path: Path, kind: FileKind) -> Identity:
         DiskFailed: It cannot be read.
     """
     _check_header(path, kind)
-    with reading(path) as db:
+    with reading_at_rest(path) as db:
         schema = dict(db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name"))
         if schema != kind.schema:
             raise DamagedFiles(f"{path} is damaged: its tables are not raftd's.")

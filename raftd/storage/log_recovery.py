@@ -15,7 +15,7 @@ from pathlib import Path
 
 from raftd.consensus.types import Entry, HardState, Index, Term
 from raftd.storage.errors import DamagedFiles
-from raftd.storage.files import IDENTITY, decode_meta, read_meta, reading
+from raftd.storage.files import IDENTITY, decode_meta, read_meta, reading_at_rest
 from raftd.storage.identity import Identity
 from raftd.storage.log_rows import (
     CUT_POINT,
@@ -79,7 +79,7 @@ def scan_log(
         DamagedFiles: Something promised is not there as it was.
         DiskFailed: It cannot be read.
     """
-    with reading(path) as db:
+    with reading_at_rest(path) as db:
         meta = read_meta(db, path)
         head = decode_meta(path, meta, HEAD, LogHead)
         cut = decode_meta(path, meta, CUT_POINT, CutPoint)

@@ -155,7 +155,7 @@ class LogStore:
         assert low >= self.first_index, "these entries were cut away"
         return self._reader.read(self._cut, low, high, bytes_max)
 
-    async def cut_prefix(self, upto: Index) -> None:
+    async def cut_prefix(self, upto: int) -> None:
         """Remove entries that a durable checkpoint makes needless, slice by slice.
 
         Args:

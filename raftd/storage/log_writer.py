@@ -67,6 +67,7 @@ class LogWriter:
         Raises:
             DiskFailed: It may or may not be there after a restart.
         """
+        self._check()
         first = rows[:STATEMENT_ROWS_MAX]
         if changes:
             inserts = [*changes, *map(entry_change, first)]
@@ -112,8 +113,7 @@ class LogWriter:
         await self._execute(sql + ",".join([marks] * len(rows)), parameters)
 
     async def _execute(self, sql: str, parameters: Sequence[object]) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         try:
             with translate_errors(self._path, "write"):
                 await self._db.execute_fetchall(sql, parameters)
@@ -124,6 +124,10 @@ class LogWriter:
             # It may still be done, and nobody would learn that it failed.
             self._failure = StorageError(f"A write to {self._path} was given up.")
             raise
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     async def _fold(self) -> None:
         try:

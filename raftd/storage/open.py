@@ -192,7 +192,8 @@ def _prepare(
 def _is_there(path: Path) -> bool:
     if path.exists():
         return True
-    if wal_path(path).exists():
+    wal = wal_path(path)
+    if wal.exists() and wal.stat().st_size:
         raise DamagedFiles(f"{path} is missing beside its write-ahead log.")
     return False
 

@@ -28,7 +28,7 @@ from raftd.storage.files import (
     encode_meta,
     fold_wal,
     read_meta,
-    reading,
+    reading_at_rest,
     rewrite_bytes,
     wal_path,
 )
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> CheckpointMeta | None:
         DamagedFiles: A record is missing or altered.
         DiskFailed: The disk refused.
     """
-    with reading(path) as db:
+    with reading_at_rest(path) as db:
         _, mark = read_marks(db, path)
         return mark.meta
 
@@ -306,7 +306,7 @@ class StateStore:
 
 
 def _read_own(path: Path) -> tuple[Identity, CheckpointMark]:
-    with reading(path) as db:
+    with reading_at_rest(path) as db:
         _, mark = read_marks(db, path)
         return decode_meta(path, read_meta(db, path), IDENTITY, Identity), mark
 
