@@ -14,6 +14,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
+from raftd.api.limits import DoorLimits
 from raftd.api.server import ApiServer
 from raftd.consensus.config import Config
 from raftd.consensus.core import Core
@@ -60,6 +61,7 @@ class App:
         self._peer_service: PeerService | None = None
         self._api: ApiServer | None = None
         self._http: HttpServer | None = None
+        self._health_task: asyncio.Task[None] | None = None
         self.node: Node | None = None
 
     async def start(self) -> None:
@@ -197,11 +199,25 @@ class App:
     async def _open_doors(self) -> None:
         node, settings = self.node, self._settings
         assert node is not None, "start builds the node first"
-        self._api = ApiServer(node)
-        listen = settings.client_listen
-        await self._api.start(str(listen.host), listen.port)
+        self._api = ApiServer(
+            node,
+            str(settings.client_listen),
+            DoorLimits(
+                apply=settings.limits.of_apply(),
+                request_bytes_max=settings.limits.request_bytes_max,
+            ),
+        )
+        await self._api.start()
+        self._health_task = asyncio.create_task(self._tell_health(self._api, node))
         self._http = HttpServer(node)
         await self._http.start(settings.http_listen.host, settings.http_listen.port)
+
+    async def _tell_health(self, api: ApiServer, node: Node) -> None:
+        """Serving means: a leader is known, and no alarm is on."""
+        while True:
+            is_serving = node.leader != 0 and node.trouble is None
+            await api.set_serving(is_serving=is_serving)
+            await node.leader_changed()
 
     # --- divergence ----------------------------------------------------------------
 
@@ -238,8 +254,10 @@ class App:
 
     async def stop(self) -> None:
         """Stop in reverse order; may be called twice, or before ``start``."""
+        if self._health_task is not None:
+            self._health_task.cancel()
         if self._api is not None:
-            self._api.set_serving(is_serving=False)
+            await self._api.set_serving(is_serving=False)
         await self._hand_over()
         if self.node is not None:
             self.node.stop_serving()
@@ -269,6 +287,8 @@ class App:
             peer: match
             for peer, match in core.match_indexes().items()
             if peer != core.node_id
+            and self._links is not None
+            and self._links.is_up(peer)
         }
         if not others:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from raftd.consensus.types import Role
 from raftd.node.node import Node
@@ -23,7 +23,7 @@ class Cluster:
     def __init__(self, data_dir: Path, size: int = 3, **settings: int) -> None:
         ports = free_ports(2 * size)
         self._dir = data_dir
-        self._settings = {"heartbeat_ms": 20, "election_ms": 200, **settings}
+        self._settings: dict[str, Any] = {"heartbeat_ms": 20, "election_ms": 200, **settings}
         self.members = tuple(
             Member(
                 id=index + 1,
