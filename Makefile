@@ -44,7 +44,7 @@ install: $(STAMP) ## make .venv and install raftd with its tools into it
 
 .PHONY: demo
 demo: $(STAMP) ## a narrated tour on three real nodes, with faults and a proof
-	@$(BIN)/python cluster/demo.py $(ARGS)
+	@$(BIN)/python -m cluster.demo $(ARGS)
 
 .PHONY: dev
 dev: $(STAMP) ## run a three-node cluster on this machine until interrupted

@@ -37,6 +37,10 @@ _GC_THRESHOLDS: Final = (50_000, 20, 100)
 there at start."""
 
 
+_DOT: Final = "__"
+"""Stands for the dot of a setting's name where the name must be an identifier."""
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90}
 )
@@ -55,7 +59,10 @@ def _with_options(command: Any) -> Any:
     for option in reversed(options()):
         default = "" if option.default is None else f" [{option.default}]"
         command = click.option(
-            option.flag, option.name, metavar="VALUE", help=option.help + default
+            option.flag,
+            option.name.replace(".", _DOT),
+            metavar="VALUE",
+            help=option.help + default,
         )(command)
     return command
 
@@ -70,8 +77,9 @@ def _with_options(command: Any) -> Any:
 @_with_options
 def serve(config_file: Path | None, **flags: str | None) -> None:
     """Serve one node until SIGTERM or SIGINT."""
+    by_name = {name.replace(_DOT, "."): value for name, value in flags.items()}
     try:
-        settings = load_settings(config_file, environ=os.environ, flags=flags)
+        settings = load_settings(config_file, environ=os.environ, flags=by_name)
     except ConfigError as error:
         _end(str(error), 2)
     logging.basicConfig(

@@ -1,0 +1,155 @@
+"""A cluster of real processes on this machine, for the demo and the tests.
+
+Every process is started by its own command line, logs into its own file, and is ended
+by its process id; nothing is left behind, also when the caller fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Processes", "free_ports"]
+
+_HOST = "127.0.0.1"
+_STOP_S = 20.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that are free now."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind((_HOST, 0))
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+
+
+class Processes:
+    """Nodes of one cluster as processes, by id from 1."""
+
+    def __init__(self, folder: Path, size: int = 3, flags: Sequence[str] = ()) -> None:
+        """Choose ports; ``start`` starts.
+
+        Args:
+            folder: Data and logs go there.
+            size: How many nodes.
+            flags: More flags of ``raftd serve``, for all nodes.
+        """
+        ports = free_ports(3 * size)
+        self._folder = folder
+        self._flags = tuple(flags)
+        self.client_ports = ports[:size]
+        self.peer_ports = ports[size : 2 * size]
+        self.http_ports = ports[2 * size :]
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def ids(self) -> range:
+        """All node ids."""
+        return range(1, len(self.client_ports) + 1)
+
+    @property
+    def running(self) -> list[int]:
+        """Ids of nodes that were started and not ended by us."""
+        return sorted(self._running)
+
+    @property
+    def endpoints(self) -> str:
+        """What a client connects to."""
+        return ",".join(f"{_HOST}:{port}" for port in self.client_ports)
+
+    def endpoint(self, node_id: int) -> str:
+        """Where one node serves clients."""
+        return f"{_HOST}:{self.client_ports[node_id - 1]}"
+
+    def data_dir(self, node_id: int) -> Path:
+        """Where a node keeps its data."""
+        return self._folder / f"n{node_id}"
+
+    def log(self, node_id: int) -> str:
+        """What a node has logged so far."""
+        return (self._folder / f"n{node_id}.log").read_text(errors="replace")
+
+    def command(self, node_id: int) -> list[str]:
+        """The command line that serves a node."""
+        members = ",".join(
+            f"{i}=n{i}@{_HOST}:{peer}/{_HOST}:{client}"
+            for i, peer, client in zip(
+                self.ids, self.peer_ports, self.client_ports, strict=True
+            )
+        )
+        index = node_id - 1
+        return [
+            *(sys.executable, "-m", "raftd.server.main", "serve"),
+            *("--node-id", str(node_id), "--members", members),
+            *("--cluster", "local", "--data-dir", str(self.data_dir(node_id))),
+            *("--client-listen", f"{_HOST}:{self.client_ports[index]}"),
+            *("--peer-listen", f"{_HOST}:{self.peer_ports[index]}"),
+            *("--http-listen", f"{_HOST}:{self.http_ports[index]}"),
+            *self._flags,
+        ]
+
+    def start(self, *nodes: int) -> None:
+        """Start these nodes, or all; does not wait until they serve."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        environment = {k: v for k, v in os.environ.items() if "RAFT" not in k}
+        for node_id in nodes or self.ids:
+            assert node_id not in self._running, f"node {node_id} is running"
+            with (self._folder / f"n{node_id}.log").open("ab") as log:
+                self._running[node_id] = subprocess.Popen(
+                    self.command(node_id), stdout=log, stderr=log, env=environment
+                )
+
+    def pid(self, node_id: int) -> int:
+        """The process of a node."""
+        return self._running[node_id].pid
+
+    def signal(self, node_id: int, number: signal.Signals) -> None:
+        """Send a signal to a node's process."""
+        self._running[node_id].send_signal(number)
+
+    def kill(self, node_id: int) -> None:
+        """Kill a node with kill -9, and see it dead."""
+        process = self._running.pop(node_id)
+        process.kill()
+        process.wait()
+
+    def wait(self, node_id: int) -> int:
+        """Wait until a node ends by itself; returns its exit code."""
+        return self._running.pop(node_id).wait(_STOP_S)
+
+    def stop(self, *nodes: int) -> None:
+        """Stop these nodes, or all, cleanly; kill what does not obey."""
+        wanted = [n for n in (nodes or tuple(self._running)) if n in self._running]
+        for node_id in wanted:
+            self.signal(node_id, signal.SIGCONT)
+            self.signal(node_id, signal.SIGTERM)
+        for node_id in wanted:
+            process = self._running.pop(node_id)
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
