@@ -13,6 +13,14 @@ from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.limits import Limits
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Fence, FenceKind
+from raftd.statemachine.schema.elections import (
+    Campaign,
+    CampaignWon,
+    Proclaim,
+    Resign,
+    TransferElection,
+    WithdrawCampaign,
+)
 from raftd.statemachine.schema.entry import (
     AnyCommand,
     MarkEntry,
@@ -28,6 +36,14 @@ from raftd.statemachine.schema.kv import (
     PutKey,
 )
 from raftd.statemachine.schema.leases import GrantLease, RevokeLease
+from raftd.statemachine.schema.locks import (
+    AcquireLock,
+    BreakLock,
+    CancelAcquire,
+    LockGranted,
+    LockMode,
+    ReleaseLock,
+)
 from raftd.statemachine.schema.sessions import (
     CloseSession,
     OpenSession,
@@ -45,7 +61,7 @@ LIMITS = Limits(
     history_revisions_min=40,
     history_ms_max=2000,
     range_delete_keys_max=12,
-    state_bytes_max=9_000,
+    state_bytes_max=14_000,
 )
 
 
@@ -58,12 +74,18 @@ class _Source:
         self.live: list[int] = []
         self.sessions: list[int] = []
         self.numbers: dict[int, int] = {}
+        self.tokens: list[int] = [0]
 
     def learn(self, machine: Machine, applied: AppliedEntry) -> None:
         """Note what exists now."""
         self.revision = machine.revision
         self.live = machine.leases.ids()
-        for answer in applied.answers:
+        ends = [decision.answer for decision in applied.decided]
+        for answer in (*applied.answers, *ends):
+            if isinstance(answer, LockGranted):
+                self.tokens = [*self.tokens[-3:], answer.token]
+            if isinstance(answer, CampaignWon):
+                self.tokens = [*self.tokens[-3:], answer.epoch]
             if isinstance(answer, SessionOpened) and answer.is_new:
                 self.sessions = [*self.sessions[-4:], answer.session]
 
@@ -95,15 +117,53 @@ class _Source:
             return DeleteRange(self.key(), self.key())
         return IncrementKey(self.key(), self.random.randrange(9), self.some_lease())
 
+    def lock_command(self) -> AnyCommand:
+        name = self.random.choice(["x", "y"])
+        lease, claimant = self.lease(), self.random.choice("abc")
+        wait_ms = self.random.choice([0, 50, 1500, None])
+        draw = self.random.random()
+        if draw < 0.55:
+            mode = self.random.choice([LockMode.EXCLUSIVE, LockMode.SHARED])
+            delay_ms = self.random.choice([0, 0, 700])
+            return AcquireLock(name, lease, claimant, mode, 1, wait_ms, delay_ms)
+        if draw < 0.65:
+            return CancelAcquire(name, lease, claimant)
+        if draw < 0.93:
+            return ReleaseLock(name, self.random.choice(self.tokens))
+        return BreakLock(name)
+
+    def election_command(self) -> AnyCommand:
+        lease, claimant = self.lease(), self.random.choice("abc")
+        epoch = self.random.choice(self.tokens)
+        draw = self.random.random()
+        if draw < 0.5:
+            wait_ms = self.random.choice([0, 50, 1500, None])
+            return Campaign("e", lease, claimant, b"value", wait_ms)
+        if draw < 0.6:
+            return WithdrawCampaign("e", lease, claimant)
+        if draw < 0.75:
+            return Proclaim("e", epoch, b"other")
+        if draw < 0.9:
+            return Resign("e", epoch)
+        return TransferElection("e", claimant)
+
     def transaction(self) -> Transact:
         ops: list[Op] = [self.key_op() for _ in range(self.random.randrange(5))]
         ops.append(GetKey(self.key()))
+        if self.random.random() < 0.2:
+            ops.append(ReleaseLock("x", self.random.choice(self.tokens)))
+        if self.random.random() < 0.1:
+            ops.append(Resign("e", self.random.choice(self.tokens)))
         target = self.random.choice([CompareTarget.EXISTS, CompareTarget.LEASE_ALIVE])
         compare = Compare(target, key=self.key(), number=self.random.randrange(9))
         return Transact((compare,), tuple(ops), tuple(reversed(ops)))
 
     def command(self) -> AnyCommand:
         draw = self.random.random()
+        if draw < 0.2:
+            return self.lock_command()
+        if draw < 0.3:
+            return self.election_command()
         if draw < 0.55:
             return self.key_op()
         if draw < 0.7:
