@@ -45,6 +45,30 @@ class Limits:
     ttl_ms_max: int = 24 * _HOUR_MS
     leases_max: int = 1_000_000
     """Leases and sessions together, closed sessions included."""
+    queues_max: int = 100_000
+    enqueue_jobs_max: int = 10_000
+    """Jobs of one enqueue."""
+    job_meta_bytes_max: int = 64 * _KIB
+    job_parents_max: int = 100
+    job_error_bytes_max: int = 4 * _KIB
+    """What is kept of an error."""
+    job_result_bytes_max: int = 64 * _KIB
+    """What is kept of a result."""
+    group_limit_max: int = 1000
+    """Jobs of one group in workers' hands at once."""
+    reserve_jobs_max: int = 100
+    reserve_bytes_max: int = 4 * _MIB
+    reserve_queues_max: int = 128
+    reserve_types_max: int = 100
+    redrive_jobs_max: int = 100_000
+    done_kept_max: int = 100_000
+    """DONE jobs of one queue."""
+    dead_kept_max: int = 100_000
+    """DEAD, CANCELLED and EXPIRED jobs of one queue together."""
+    client_ids_max: int = 1_000_000
+    """Client ids of jobs that are gone."""
+    client_id_ms: int = _HOUR_MS
+    """How long they are remembered."""
     window_answers_max: int = 4096
     window_bytes_max: int = _MIB
     dedup_ms: int = _HOUR_MS

@@ -24,6 +24,7 @@ from raftd.statemachine.context import Context
 from raftd.statemachine.module import EndReason, Handlers, Module
 from raftd.statemachine.schema.base import Reason, Refusal, Result
 from raftd.statemachine.schema.entry import AnyResult, Request
+from raftd.statemachine.schema.jobs import JobsReserved
 from raftd.statemachine.schema.sessions import (
     CloseSession,
     OpenSession,
@@ -184,6 +185,8 @@ class Sessions(Module):
         """Put the first answer of the write just admitted into its window."""
         if type(answer) is Pending:
             self._waiting[answer.ticket] = (request.session, request.number)
+        elif type(answer) is JobsReserved and not answer.jobs:
+            return  # nothing was taken: asked again, it may take something
         self._admitted.put(request.number, request.checksum, answer)
 
     def resolve(self, ticket: int, answer: Result | Refusal) -> tuple[int, int]:
@@ -229,6 +232,11 @@ class Sessions(Module):
         found = self._sessions.get(session)
         first = found.window.find(number) if found is not None else None
         return first[1] if first is not None else None
+
+    def number_max(self, session: int) -> int:
+        """Return the highest number a session has used, 0 = none."""
+        found = self._sessions.get(session)
+        return found.window.number_max if found is not None else 0
 
     def is_closed(self, session: int) -> bool:
         """Tell whether this is a session whose claims have ended."""

@@ -58,6 +58,11 @@ class Window:
         return number in self._answers
 
     @property
+    def number_max(self) -> int:
+        """Return the highest number that was ever answered, 0 = none."""
+        return max(self._answers, default=self.acknowledged)
+
+    @property
     def size_bytes(self) -> int:
         """Return what the answers count against ``window_bytes_max``."""
         return len(self._answers) * ANSWER_BYTES + self._bulky_bytes
