@@ -13,7 +13,8 @@ import aiosqlite
 import pytest
 
 from raftd.consensus.types import Index, Term
-from raftd.storage.chunks import pack
+from raftd.storage.chunks import Row, pack
+from raftd.storage.merge import merge
 from raftd.storage.open import Stores
 from raftd.storage.types import CheckpointMeta, LogRecovery
 from tests.storage.test_state_store import MARK, many_checkpoints
@@ -141,8 +142,16 @@ async def test_an_install_is_old_or_new(tmp_path: Path) -> None:
             )
             await stores.log.reset(Index(90), Term(2), MARK)
     old, new = await recover_all(taken)
-    assert (old[0].last_index, old[0].commit, old[2]) == (20, 10, {(1, b"\0\0\0\1"): b"old"})
-    assert (new[0].last_index, new[0].commit, new[2]) == (90, 90, {(1, b"\0\0\0\3"): b"new"})
+    assert (old[0].last_index, old[0].commit, old[2]) == (
+        20,
+        10,
+        {(1, b"\0\0\0\1"): b"old"},
+    )
+    assert (new[0].last_index, new[0].commit, new[2]) == (
+        90,
+        90,
+        {(1, b"\0\0\0\3"): b"new"},
+    )
 
 
 async def test_first_start_and_binding_survive_a_crash(tmp_path: Path) -> None:
@@ -159,23 +168,33 @@ async def test_first_start_and_binding_survive_a_crash(tmp_path: Path) -> None:
     assert set(bound) == {False, True}
 
 
-async def test_an_unfinished_merge_changes_no_row(tmp_path: Path) -> None:
+async def test_an_unfinished_merge_changes_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = tmp_path / "node"
+    taken: list[Path] = []
+
+    def pack_and_take(rows: Iterable[Row]) -> Iterator[bytes]:
+        for chunk in pack(rows):
+            yield chunk
+            taken.append(copy_directory(directory, tmp_path / str(len(taken))))
+
+    monkeypatch.setattr("raftd.storage.merge.pack", pack_and_take)
+    monkeypatch.setattr("raftd.storage.merge._SLICE_CHUNKS", 1)
     async with open_node(directory) as stores:
         await stores.log.write(write(entries(1, 50), hard_state=(1, None), commit=50))
         await many_checkpoints(stores, 8)
         expected = newest(list(stores.state.load()))
-        merging = asyncio.create_task(stores.state.merge())
-        # The node ends in the middle: the merge ends with it, wherever it is.
-        await asyncio.wait({merging}, timeout=0.15)
-        merging.cancel()
-        await asyncio.wait({merging})
-        copy_directory(directory, tmp_path / "crashed")
-    for left in (directory, tmp_path / "crashed"):
+        assert await asyncio.to_thread(merge, directory / "state.db")
+        monkeypatch.undo()
+        taken.append(copy_directory(directory, tmp_path / "merged"))
+    assert len(taken) > 3
+    for left in taken:
         assert (await recover(left))[2] == expected
         async with open_node(left) as stores:
-            assert await stores.state.merge()
+            assert await asyncio.to_thread(merge, left / "state.db")
             assert newest(list(stores.state.load())) == expected
+            assert (await stores.state.sizes()).delta_bytes == 0
 
 
 WRITER = """

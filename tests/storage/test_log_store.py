@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.consensus.ready import Write
-from raftd.storage import log_writer
+from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.storage.errors import DiskFailed, DiskFull, StorageError
+from raftd.storage.log_rows import CHANGE_SQL
 from raftd.storage.log_store import LogStore
 from raftd.storage.log_writer import STATEMENT_ROWS_MAX
 from raftd.storage.open import Stores
@@ -80,9 +80,7 @@ async def test_a_conflict_cut_and_its_new_entries_are_one(tmp_path: Path) -> Non
     async with open_node(tmp_path) as stores:
         await stores.log.write(write(entries(1, 6), hard_state=(1, None), commit=2))
         new = entries(4, 5, term=2)
-        await stores.log.write(
-            write(new, hard_state=(2, 3), truncate_from=4, commit=3)
-        )
+        await stores.log.write(write(new, hard_state=(2, 3), truncate_from=4, commit=3))
         await stores.log.write(write(entries(6, 6, term=2), commit=4))
     recovered = await reopen(tmp_path)
     assert recovered.tail == (*entries(1, 3), *new, entry(6, 2))
@@ -101,7 +99,9 @@ async def test_a_cut_below_the_seal_of_the_start_is_no_damage(tmp_path: Path) ->
 async def test_a_cut_of_everything_leaves_an_empty_log(tmp_path: Path) -> None:
     async with open_node(tmp_path) as stores:
         await stores.log.write(write(entries(1, 2), hard_state=(1, None)))
-        await stores.log.write(write(entries(1, 1, term=2), hard_state=(2, None), truncate_from=1))
+        await stores.log.write(
+            write(entries(1, 1, term=2), hard_state=(2, None), truncate_from=1)
+        )
     assert (await reopen(tmp_path)).tail == entries(1, 1, term=2)
 
 
@@ -237,8 +237,8 @@ async def test_the_first_error_is_the_last_word(tmp_path: Path) -> None:
 async def test_a_full_disk_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_disk = (*log_writer.CHANGE_SQL, "PRAGMA max_page_count=20")
-    monkeypatch.setattr(log_writer, "CHANGE_SQL", small_disk)
+    small_disk = (*CHANGE_SQL, "PRAGMA max_page_count=20")
+    monkeypatch.setattr("raftd.storage.log_writer.CHANGE_SQL", small_disk)
     async with open_node(tmp_path) as stores:
         await stores.log.write(write(hard_state=(1, None)))
         with pytest.raises(DiskFull, match="no space is left"):

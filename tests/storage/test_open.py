@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from raftd.consensus.types import HardState, Index, NodeId, Term
-from raftd.storage import open as opening
 from raftd.storage.chunks import pack
+from raftd.storage.directory import DirectoryLock
 from raftd.storage.errors import (
     DamagedFiles,
     DirectoryInUse,
@@ -81,9 +81,7 @@ async def test_a_new_directory_is_private_and_carries_the_identity(
 async def test_incarnations_are_random_unless_given(tmp_path: Path) -> None:
     made = set()
     for name in ("one", "two"):
-        stores = await open_stores(
-            tmp_path / name, node_id=NODE, cluster_name=CLUSTER
-        )
+        stores = await open_stores(tmp_path / name, node_id=NODE, cluster_name=CLUSTER)
         made.add(stores.identity.incarnation)
         await stores.close()
     assert [len(incarnation) for incarnation in made] == [16, 16]
@@ -149,10 +147,10 @@ def test_another_process_is_told_who_has_the_directory(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(DirectoryInUse, match=rf"raftd \(process {holder.pid}\)\."):
-            opening.DirectoryLock(tmp_path)
+            DirectoryLock(tmp_path)
         holder.kill()
         holder.wait()
-    opening.DirectoryLock(tmp_path).release()
+    DirectoryLock(tmp_path).release()
 
 
 async def test_another_owner_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
-"""state.db: checkpoints are whole or absent, the newest row wins, merges change nothing."""
+"""state.db: checkpoints are whole or absent, the newest row wins, merges are unseen."""
 
 import asyncio
+import sqlite3
+import sys
+from asyncio.subprocess import Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,6 +174,45 @@ async def test_checkpoints_go_on_beside_a_merge(tmp_path: Path) -> None:
             await stores.state.checkpoint(meta(applied), pack([row(7, b"beside")]))
         assert await merging
         assert rows_of(stores)[1, b"\0\0\0\7"] == b"beside"
+
+
+async def test_a_merge_given_up_ends_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: asyncio.Queue[Process] = asyncio.Queue()
+
+    async def start(*arguments: Any, **options: Any) -> Process:
+        process = await create_subprocess_exec(*arguments, **options)
+        started.put_nowait(process)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    async with open_node(tmp_path) as stores:
+        await fill_log(stores)
+        await many_checkpoints(stores, 3)
+        with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            merging = asyncio.create_task(stores.state.merge())
+            process = await started.get()
+            merging.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await merging
+        assert process.returncode is not None
+        assert process.returncode < 0, "it was waiting for the file, and was killed"
+
+
+async def test_a_merge_ends_with_its_node(tmp_path: Path) -> None:
+    async with open_node(tmp_path):
+        with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            process = await create_subprocess_exec(
+                *(sys.executable, "-m", "raftd.storage.merge", "--until-eof"),
+                str(tmp_path / "state.db"),
+                stdin=asyncio.subprocess.PIPE,
+            )
+            assert process.stdin is not None
+            process.stdin.close()
+            assert await process.wait() == 1
 
 
 async def test_an_install_overtakes_a_merge(
