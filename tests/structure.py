@@ -128,12 +128,23 @@ def exported_names(tree: ast.Module) -> list[str] | None:
     return None
 
 
+def is_command(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    """Tell whether a decorator hands `node` to a command group: nobody imports it."""
+    return any(
+        isinstance(decorator, ast.Call)
+        and isinstance(decorator.func, ast.Attribute)
+        and decorator.func.attr in {"command", "group"}
+        and ast.dump(decorator.func.value) != ast.dump(ast.Name("click", ast.Load()))
+        for decorator in node.decorator_list
+    )
+
+
 def bound_names(nodes: Iterable[ast.stmt]) -> Iterator[tuple[str, bool]]:
     """Yield each name bound at the top level, and whether it is a definition."""
     for node in nodes:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.name, True
+                yield node.name, not is_command(node)
             case ast.Assign(targets=targets):
                 yield from ((t.id, False) for t in targets if isinstance(t, ast.Name))
             case ast.AnnAssign(target=ast.Name(id=name)):

@@ -65,6 +65,14 @@ PURE_MODULES = frozenset(
         "zlib",
     }
 )
+# A primitive is one basename, in each of these places as a file or a package.
+PRIMITIVES = ("elections", "kv", "leases", "locks", "queues")
+PRIMITIVE_PLACES = (
+    "raftd/statemachine/{}.py",
+    "raftd/statemachine/schema/{}.py",
+    "proto/raftpb/v1/{}.proto",
+    "raftd/api/{}.py",
+)
 GOLDEN_TAGS = ROOT / "tests" / "golden" / "command_tags.txt"
 
 
@@ -73,6 +81,19 @@ def none_of(broken: Iterable[str], rule: str) -> None:
     places = sorted(broken)
     if places:
         pytest.fail(rule + "\n  " + "\n  ".join(places), pytrace=False)
+
+
+def test_every_primitive_has_its_files() -> None:
+    none_of(
+        (
+            place.format(name)
+            for name in PRIMITIVES
+            for place in PRIMITIVE_PLACES
+            if not (ROOT / place.format(name)).is_file()
+            and not (ROOT / place.format(name)).with_suffix("").is_dir()
+        ),
+        "`git ls-files '*NAME*'` shows a whole primitive; these are missing:",
+    )
 
 
 def test_files_are_short() -> None:
