@@ -120,7 +120,24 @@ class Driver:
 
     def _on_tick(self) -> None:
         self._tick = self._loop.call_later(self._settings.tick_ms / 1000, self._on_tick)
-        self.replica.tick(self._clock.monotonic_ms(), self._clock.wall_ms())
+        replica = self.replica
+        replica.tick(self._clock.monotonic_ms(), self._clock.wall_ms())
+        if self.is_leader and replica.may_propose and replica.is_clock_apart:
+            self.hand_over()
+        self.wake()
+
+    def hand_over(self) -> None:
+        """Give leadership to the follower that is furthest and in touch."""
+        core = self.replica.core
+        others = {
+            peer: match
+            for peer, match in core.match_indexes().items()
+            if peer != core.node_id and self._peers.is_up(peer)
+        }
+        if others and core.transfer_target is None:
+            to = max(others, key=lambda peer: others[peer])
+            _logger.info("hand_over to=%d", to)
+            core.transfer(to)
         self.wake()
 
     def _turn(self) -> None:

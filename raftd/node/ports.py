@@ -52,6 +52,9 @@ class PeerPort(Protocol):
     def send(self, peer: NodeId, messages: Sequence[Message]) -> None:
         """Send if the link is up, else drop; never blocks."""
 
+    def is_up(self, peer: NodeId) -> bool:
+        """Tell whether messages to a peer would be sent."""
+
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         """Ask a peer.
 

@@ -9,6 +9,8 @@ Source: DESIGN.md section 8; RELIABILITY.md rule 55.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
 import logging
 import random
 from collections.abc import Sequence
@@ -34,6 +36,7 @@ from raftd.server.clock import SystemClock
 from raftd.server.config import Settings
 from raftd.server.http import HttpServer
 from raftd.server.state_view import StateView
+from raftd.statemachine.limits import Limits
 from raftd.statemachine.machine import Machine
 from raftd.storage.open import Stores, open_stores
 from raftd.transport.greeting import Formed, Greeting
@@ -79,7 +82,9 @@ class App:
             cluster_name=settings.cluster,
         )
         greeting = Greeting(
-            stores.identity, tuple(member.id for member in settings.members)
+            stores.identity,
+            tuple(member.id for member in settings.members),
+            _digest_of(settings.limits.of_apply()),
         )
         self._links = links = await self._link(greeting)
         formed = await self._form(greeting)
@@ -282,25 +287,17 @@ class App:
         driver = self._driver
         if driver is None or driver.failed.done() or not driver.is_leader:
             return
+        driver.hand_over()
         core = driver.replica.core
-        others = {
-            peer: match
-            for peer, match in core.match_indexes().items()
-            if peer != core.node_id
-            and self._links is not None
-            and self._links.is_up(peer)
-        }
-        if not others:
+        if core.transfer_target is None:
             return
-        core.transfer(max(others, key=lambda peer: others[peer]))
-        driver.wake()
         assert self.node is not None, "a driver comes with a node"
         try:
             async with asyncio.timeout(_HAND_OVER_S):
                 while core.role is Role.LEADER:
                     await self.node.leader_changed()
         except TimeoutError:
-            _logger.warning("hand_over_failed followers=%s", sorted(others))
+            _logger.warning("hand_over_failed to=%s", core.transfer_target)
 
 
 def _replica_settings(settings: Settings) -> ReplicaSettings:
@@ -310,6 +307,11 @@ def _replica_settings(settings: Settings) -> ReplicaSettings:
         mark_log_bytes=settings.checkpoint_log_bytes,
         mark_interval_ms=settings.checkpoint_interval_ms,
     )
+
+
+def _digest_of(limits: Limits) -> bytes:
+    text = repr(sorted(dataclasses.asdict(limits).items()))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _member_infos(settings: Settings) -> Sequence[MemberInfo]:

@@ -61,6 +61,7 @@ class Hello(
         node_id: Who I am.
         incarnation: Of my data directory.
         peers: Incarnations I know, my own included.
+        limits: Digest of the limits that decide what an entry means.
         expected: Whom I believe to be talking to; 0 in the answer.
     """
 
@@ -70,6 +71,7 @@ class Hello(
     node_id: int
     incarnation: bytes
     peers: dict[int, bytes]
+    limits: bytes = b""
     expected: int = 0
 
 

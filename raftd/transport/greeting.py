@@ -44,16 +44,20 @@ def cluster_id_of(cluster_name: str, incarnations: dict[int, bytes]) -> bytes:
 class Greeting:
     """Introduces this member and judges the others."""
 
-    def __init__(self, identity: Identity, members: tuple[int, ...]) -> None:
+    def __init__(
+        self, identity: Identity, members: tuple[int, ...], limits: bytes = b""
+    ) -> None:
         """Begin from what the data directory says.
 
         Args:
             identity: Of this member's files.
             members: Ids of all configured members, this one included.
+            limits: Digest of the limits that must be equal on all members.
         """
         loop = asyncio.get_running_loop()
         self._identity = identity
         self._members: Final = members
+        self._limits: Final = limits
         self._seen: Final[dict[int, bytes]] = {identity.node_id: identity.incarnation}
         self._refusers: Final[dict[int, str]] = {}
         self.formed: Final[asyncio.Future[Formed]] = loop.create_future()
@@ -78,6 +82,7 @@ class Greeting:
             node_id=identity.node_id,
             incarnation=identity.incarnation,
             peers=formed.peers if formed else {},
+            limits=self._limits,
             expected=expected,
         )
 
@@ -127,6 +132,11 @@ class Greeting:
             return Goodbye(
                 f"member {hello.node_id} is not among the others that member {me} is"
                 " configured with"
+            )
+        if hello.limits != self._limits:
+            return Goodbye(
+                f"member {hello.node_id} is configured with other limits than member"
+                f" {me}; they must be equal on all members"
             )
         return None
 

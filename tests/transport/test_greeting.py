@@ -106,6 +106,7 @@ async def test_misdirected_and_foreign_hellos_are_told_what_is_wrong() -> None:
         (foreign.hello(1), 0, "belongs to cluster 'other'"),
         (stranger.hello(1), 0, "not among the others"),
         (msgspec.structs.replace(two.hello(1), version=99), 0, "version 99"),
+        (msgspec.structs.replace(two.hello(1), limits=b"x"), 0, "other limits"),
     ]
     for hello, expected, words in cases:
         goodbye = one.judge(hello, expected)
