@@ -53,6 +53,7 @@ class Machine:
         self.history: Final = self.modules.history
         self.locks: Final = self.modules.locks
         self.elections: Final = self.modules.elections
+        self.queues: Final = self.modules.queues
         # The next primitive: one line here.
         self._by_rank: Final[dict[int, Module]] = {}
         self._by_table: Final[dict[int, Module]] = {}

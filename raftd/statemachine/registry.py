@@ -13,6 +13,7 @@ from raftd.statemachine.kv import Kv
 from raftd.statemachine.leases import Leases
 from raftd.statemachine.locks import Locks
 from raftd.statemachine.meta import Meta
+from raftd.statemachine.queues import Queues
 from raftd.statemachine.sessions import Sessions
 from raftd.statemachine.txn import Transactions
 
@@ -33,9 +34,12 @@ class Modules:
         self.history: Final = History(context, self.kv)
         self.locks: Final = Locks(context, self.leases)
         self.elections: Final = Elections(context, self.leases)
-        # Queues and jobs: made here, named in `fences` and `all`.
+        self.queues: Final = Queues(context, self.leases)
         self.fences: Final = Fences(
-            leases=self.leases, locks=self.locks, elections=self.elections
+            leases=self.leases,
+            locks=self.locks,
+            elections=self.elections,
+            jobs=self.queues,
         )
         self.txn: Final = Transactions(context, self.kv, self.fences)
         self.all: Final[tuple[Module, ...]] = (
@@ -46,6 +50,7 @@ class Modules:
             self.history,
             self.locks,
             self.elections,
+            self.queues,
             self.txn,
         )
         self.leases.bind({module.rank: module for module in self.all}, self.sessions)

@@ -1,0 +1,120 @@
+"""The ready jobs of one queue: who is next, of all types or of some.
+
+Rules: the order is priority, then enqueue, as one number (``jobs.order_of``). A lane
+per type keeps its jobs sorted; a heap of hints finds the first of all lanes. A hint is
+at most its lane's head, or it is garbage; it is judged when it surfaces. So the answer
+follows from the jobs alone, however the index came to be.
+
+Source: SEMANTICS.md section 6 (Reserve).
+"""
+
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Final
+
+from sortedcontainers import SortedList
+
+from raftd.statemachine.queues.jobs import ORDER_MASK
+
+__all__ = ["ReadyJobs"]
+
+_EMPTY_LANES_MAX: Final = 64
+"""An empty lane is kept for the next job, unless there are many."""
+
+
+class ReadyJobs:
+    """An index of ready jobs by (type, order)."""
+
+    __slots__ = ("_heads", "_hints", "_lanes")
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, SortedList] = {}
+        self._heads: list[tuple[int, str]] | None = None
+        """A heap; None = to be built when there is more than one lane."""
+        self._hints: dict[str, int] = {}
+        """The hint of each lane that counts."""
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())
+
+    def add(self, order: int, type_: str) -> None:
+        """Put a job in."""
+        lane = self._lanes.get(type_)
+        if lane is None:
+            lane = self._lanes[type_] = SortedList()
+        lane.add(order)
+        heads = self._heads
+        if heads is not None:
+            hint = self._hints.get(type_)
+            if hint is None or order < hint:
+                self._hint(heads, order, type_)
+
+    def remove(self, order: int, type_: str) -> None:
+        """Take a job out."""
+        lane = self._lanes[type_]
+        lane.remove(order)
+        if not lane and len(self._lanes) > _EMPTY_LANES_MAX:
+            del self._lanes[type_]
+
+    def fill(self, type_: str, orders: Iterable[int]) -> None:
+        """Put many jobs in at once."""
+        lane = self._lanes.setdefault(type_, SortedList())
+        lane.update(orders)
+        self._heads = None
+
+    def first(self, types: tuple[str, ...] = ()) -> int | None:
+        """Return the order of the next job of these types (empty: of any)."""
+        lanes = self._lanes
+        if types:
+            found = [lane[0] for type_ in types if (lane := lanes.get(type_))]
+            return min(found, default=None)
+        if len(lanes) == 1:
+            for lane in lanes.values():
+                return lane[0] if lane else None
+        return self._first_of_all()
+
+    def oldest(self) -> int | None:
+        """Return the lowest id of all ready jobs, whatever their priority."""
+        found: list[int] = []
+        for lane in self._lanes.values():
+            order = lane[0] if lane else None
+            while order is not None:
+                found.append(order & ORDER_MASK)
+                order = next(lane.irange((order | ORDER_MASK) + 1), None)
+        return min(found, default=None)
+
+    def _first_of_all(self) -> int | None:
+        heads = self._heads
+        if heads is None:
+            heads = self._build()
+        lanes, hints = self._lanes, self._hints
+        while heads:
+            order, type_ = heads[0]
+            if hints.get(type_) != order:
+                heappop(heads)
+                continue
+            lane = lanes.get(type_)
+            if not lane:
+                heappop(heads)
+                del hints[type_]
+                continue
+            head: int = lane[0]
+            if head == order:
+                return order
+            heapreplace(heads, (head, type_))
+            hints[type_] = head
+        return None
+
+    def _build(self) -> list[tuple[int, str]]:
+        heads = [(lane[0], type_) for type_, lane in self._lanes.items() if lane]
+        heapify(heads)
+        self._heads = heads
+        self._hints = {type_: order for order, type_ in heads}
+        return heads
+
+    def _hint(self, heads: list[tuple[int, str]], order: int, type_: str) -> None:
+        if len(heads) > 2 * len(self._lanes) + _EMPTY_LANES_MAX:
+            self._heads = None
+            return
+        heappush(heads, (order, type_))
+        self._hints[type_] = order

@@ -1,0 +1,273 @@
+"""All jobs and queues, and the one place where a job's state changes.
+
+Rules:
+* ``touch`` a job before changing it: that marks its row and notes how to take the
+  change back. ``move`` is the only way to another state: counts, indexes and the event
+  follow there and nowhere else.
+* A job is in exactly one state's index: ready, or done, or dead (with its like); groups
+  hold those that have not ended.
+* Timers are armed where a deadline begins or comes nearer; see ``deadlines.py``.
+
+Source: SEMANTICS.md section 6; DESIGN.md section 5.
+"""
+
+import enum
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from raftd.statemachine.context import Context
+from raftd.statemachine.events import JobEvent
+from raftd.statemachine.queues.groups import Groups
+from raftd.statemachine.queues.jobs import (
+    Job,
+    decode_job,
+    is_final,
+    order_of,
+    size_of,
+)
+from raftd.statemachine.queues.queue import Queue, Total, kept_key
+from raftd.statemachine.schema.jobs import JobState
+from raftd.statemachine.schema.queues import QueueOptions
+from raftd.statemachine.tables import Rank, Table
+
+__all__ = ["JobTable", "TimerKind"]
+
+_EVENT_BYTES: Final = 80
+_QUEUE_BYTES: Final = 500
+_RANK: Final = int(Rank.QUEUES)
+_FIELDS: Final = Job.__struct_fields__
+_as_tuple: Final = msgspec.structs.astuple
+
+
+class TimerKind(enum.IntEnum):
+    """What a timer is about; its id is a job, a queue's name, or as said."""
+
+    DUE = 1
+    DUE_ON_WALL = 2
+    RESERVATION = 3
+    """The token, so that what is left of an old one is told from a new one."""
+    DEADLINE = 4
+    DONE_RETENTION = 5
+    DEAD_RETENTION = 6
+    CLIENT_IDS = 7
+    """Id 0."""
+    UNIQUE_WINDOW = 8
+    """The key's hash in hexadecimal."""
+
+
+class JobTable:
+    """Jobs by id, queues by name."""
+
+    def __init__(self, context: Context) -> None:
+        self.context: Final = context
+        self.jobs: dict[int, Job] = {}
+        self.queues: dict[str, Queue] = {}
+        self.groups: Final = Groups(context, self.jobs)
+        self.by_client_id: dict[str, int] = {}
+        self.by_token: dict[int, int] = {}
+        """Reserved jobs."""
+
+    # --- reads -----------------------------------------------------------------
+
+    def find(self, job: int) -> Job | None:
+        """Return a job, unless its queue was deleted."""
+        found = self.jobs.get(job)
+        if found is None or self.queues[found.queue].is_deleted:
+            return None
+        return found
+
+    def find_queue(self, name: str) -> Queue | None:
+        """Return a queue, unless it was deleted."""
+        queue = self.queues.get(name)
+        return None if queue is None or queue.is_deleted else queue
+
+    # --- queues ----------------------------------------------------------------
+
+    def add_queue(self, name: str, options: QueueOptions) -> Queue:
+        """Make a queue."""
+        context = self.context
+        context.rev()
+        context.mark(Table.QUEUES, name)
+        context.journal.item(self.queues, name)
+        queue = self.queues[name] = Queue(name, options)
+        context.size_bytes += _QUEUE_BYTES
+        return queue
+
+    def drop_queue(self, queue: Queue) -> None:
+        """Remove a queue without jobs."""
+        assert not queue.ids, f"queue {queue.name} has jobs"
+        context = self.context
+        context.rev()
+        context.mark(Table.QUEUES, queue.name)
+        context.journal.item(self.queues, queue.name)
+        del self.queues[queue.name]
+        context.size_bytes -= _QUEUE_BYTES
+
+    def touch_queue(self, queue: Queue, attribute: str) -> None:
+        """Note that a queue's setting or flag is about to change."""
+        self.context.rev()
+        self.context.mark(Table.QUEUES, queue.name)
+        self.context.journal.attribute(queue, attribute)
+
+    def count(self, queue: Queue, total: Total) -> None:
+        """Count one more of what a queue counts since it was made."""
+        context = self.context
+        context.mark(Table.QUEUES, queue.name)
+        context.journal.undo(_uncount, queue, total)
+        queue.totals[total] += 1
+
+    # --- jobs ------------------------------------------------------------------
+
+    def insert(self, job: Job, queue: Queue) -> None:
+        """Put a new job in, in the state it says."""
+        context = self.context
+        mark = context.mark
+        mark(Table.JOBS, job.id)
+        mark(Table.JOB_PAYLOADS, job.id)
+        mark(Table.QUEUES, queue.name)
+        context.journal.undo(self._take_back, job, queue)
+        queue.totals[Total.ENQUEUED] += 1
+        self._put(job, queue)
+        context.size_bytes += size_of(job)
+        context.emit(
+            JobEvent(context.command_rev, queue.name, job.id, job.state, None),
+            _EVENT_BYTES + len(queue.name),
+        )
+
+    def touch(self, job: Job) -> None:
+        """Note that a job is about to change."""
+        context = self.context
+        context.mark(Table.JOBS, job.id)
+        context.journal.undo(self._restore, job, _as_tuple(job))
+
+    def touch_payload(self, job: Job) -> None:
+        """Note that a touched job's payload is about to change too."""
+        self.context.mark(Table.JOB_PAYLOADS, job.id)
+
+    def move(self, job: Job, state: JobState) -> Queue:
+        """Put a touched job into another state; a final one has its outcome set."""
+        before = job.state
+        queue = self.queues[job.queue]
+        self._unplace(job, queue)
+        job.state = state
+        self._place(job, queue)
+        context = self.context
+        context.emit(
+            JobEvent(context.command_rev, queue.name, job.id, state, before),
+            _EVENT_BYTES + len(queue.name),
+        )
+        return queue
+
+    def remove(self, job: Job) -> None:
+        """Forget a job; the caller has cut its ties."""
+        context = self.context
+        queue = self.queues[job.queue]
+        context.mark(Table.JOBS, job.id)
+        context.mark(Table.JOB_PAYLOADS, job.id)
+        context.journal.undo(self._put, job, queue)
+        self._pull(job, queue)
+        context.size_bytes -= size_of(job)
+        context.emit(
+            JobEvent(context.command_rev, queue.name, job.id, None, job.state),
+            _EVENT_BYTES + len(queue.name),
+        )
+
+    def arm(self, kind: TimerKind, number: int, deadline_ms: int) -> None:
+        """Arm the timer of a job or token."""
+        timers = self.context.timers
+        heap = timers.wall if kind is TimerKind.DUE_ON_WALL else timers.lease
+        # Plain numbers: the collector leaves tuples of them alone.
+        heap.arm(deadline_ms, _RANK, (int(kind), number))
+
+    # --- indexes ---------------------------------------------------------------
+
+    def _place(self, job: Job, queue: Queue) -> None:
+        state = job.state
+        queue.counts[state] += 1
+        if state is JobState.READY:
+            queue.ready.add(order_of(job), job.type)
+        elif state is JobState.RESERVED:
+            self.by_token[job.token] = job.id
+        elif is_final(state):
+            queue.kept(state).add(kept_key(job))
+            return
+        if job.group:
+            self.groups.add(job)
+
+    def _unplace(self, job: Job, queue: Queue) -> None:
+        state = job.state
+        queue.counts[state] -= 1
+        if state is JobState.READY:
+            queue.ready.remove(order_of(job), job.type)
+        elif state is JobState.RESERVED:
+            del self.by_token[job.token]
+        elif is_final(state):
+            queue.kept(state).remove(kept_key(job))
+            return
+        if job.group:
+            self.groups.remove(job)
+
+    def _put(self, job: Job, queue: Queue) -> None:
+        self.jobs[job.id] = job
+        queue.ids.add(job.id)
+        if job.client_id:
+            self.by_client_id[job.client_id] = job.id
+        self._place(job, queue)
+
+    def _pull(self, job: Job, queue: Queue) -> None:
+        self._unplace(job, queue)
+        if job.client_id:
+            del self.by_client_id[job.client_id]
+        queue.ids.remove(job.id)
+        del self.jobs[job.id]
+
+    def _take_back(self, job: Job, queue: Queue) -> None:
+        self._pull(job, queue)
+        queue.totals[Total.ENQUEUED] -= 1
+
+    def _restore(self, job: Job, fields: tuple[Any, ...]) -> None:
+        queue = self.queues[job.queue]
+        self._unplace(job, queue)
+        for name, value in zip(_FIELDS, fields, strict=True):
+            setattr(job, name, value)
+        self._place(job, queue)
+
+    # --- rows ------------------------------------------------------------------
+
+    def load_job(self, job: int, value: bytes) -> None:
+        """Take up a job's row."""
+        self.jobs[job] = decode_job(value)
+
+    def load_payload(self, job: int, value: bytes) -> None:
+        """Take up a payload's row; the job's own came before."""
+        self.jobs[job].payload = value
+
+    def loaded(self) -> None:
+        """Rebuild every index from the loaded jobs."""
+        ids: dict[str, list[int]] = {}
+        ready: dict[tuple[str, str], list[int]] = {}
+        for job in self.jobs.values():
+            ids.setdefault(job.queue, []).append(job.id)
+            if job.client_id:
+                self.by_client_id[job.client_id] = job.id
+            if job.state is JobState.READY:
+                orders = ready.setdefault((job.queue, job.type), [])
+                orders.append(order_of(job))
+                self.queues[job.queue].counts[JobState.READY] += 1
+                if job.group:
+                    self.groups.add(job)
+            else:
+                self._place(job, self.queues[job.queue])
+        for name, numbers in ids.items():
+            self.queues[name].ids.update(numbers)
+        self._fill_ready(ready.items())
+
+    def _fill_ready(self, ready: Iterable[tuple[tuple[str, str], list[int]]]) -> None:
+        for (name, type_), orders in ready:
+            self.queues[name].ready.fill(type_, orders)
+
+
+def _uncount(queue: Queue, total: Total) -> None:
+    queue.totals[total] -= 1
