@@ -170,11 +170,9 @@ class LogStore:
             async with self._lock:
                 term, crc = self._reader.read_mark(self._cut, end)
                 cut = CutPoint(end, term, crc, self._cut.install_id)
-                # Only the rows that go may have told the commit index: say it again.
                 changes = [
                     range_change(end, is_suffix=False),
                     _set_meta(CUT_POINT, cut),
-                    _set_meta(HEAD, self._head()),
                 ]
                 await self._writer.store(changes, ())
                 self._cut = cut

@@ -8,7 +8,9 @@ what the state had been made from.
 import asyncio
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -294,6 +296,22 @@ async def test_a_sealed_log_that_lost_its_end_is_told(tmp_path: Path) -> None:
         await stores.log.write(write(entries(1, 9), hard_state=(1, None)))
     run_sql(tmp_path / "log.db", REMOVE, (9,))
     with pytest.raises(DamagedFiles, match="entry 9 is missing or altered"):
+        await look(tmp_path)
+
+
+async def test_rows_that_left_their_page_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    async with open_node(tmp_path) as stores:
+        await stores.log.write(write(entries(1, 9), hard_state=(1, None)))
+    with closing(sqlite3.connect(path)) as db:
+        sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'entries'"
+        (page,) = db.execute(sql).fetchone()
+    data = bytearray(path.read_bytes())
+    start = (page - 1) * 4096
+    assert data[start : start + 5 : 4] == b"\x0d\x09", "a leaf with nine rows"
+    data[start + 4] = 8
+    path.write_bytes(data)
+    with pytest.raises(DamagedFiles, match=r"log\.db is damaged: .*Fragmentation"):
         await look(tmp_path)
 
 

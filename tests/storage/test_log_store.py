@@ -18,6 +18,7 @@ from raftd.storage.open import Stores
 from raftd.storage.types import LogRecovery, TermRun
 from tests.storage.tools import (
     checkpoint,
+    copy_directory,
     entries,
     entry,
     open_node,
@@ -89,11 +90,14 @@ async def test_a_conflict_cut_and_its_new_entries_are_one(tmp_path: Path) -> Non
 
 
 async def test_a_cut_below_the_seal_of_the_start_is_no_damage(tmp_path: Path) -> None:
-    async with open_node(tmp_path) as stores:
+    node = tmp_path / "node"
+    async with open_node(node) as stores:
         await stores.log.write(write(entries(1, 9), hard_state=(1, None)))
-    async with open_node(tmp_path) as stores:
+    async with open_node(node) as stores:
         await stores.log.write(write(truncate_from=3, hard_state=(2, None)))
-    assert (await reopen(tmp_path)).tail == entries(1, 2)
+        copy_directory(node, tmp_path / "crashed")
+    assert (await reopen(node)).tail == entries(1, 2)
+    assert (await reopen(tmp_path / "crashed")).tail == entries(1, 2)
 
 
 async def test_a_cut_of_everything_leaves_an_empty_log(tmp_path: Path) -> None:
