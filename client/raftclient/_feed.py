@@ -1,0 +1,116 @@
+"""A watch as its consumer sees it: an async iterator that survives reconnects.
+
+Rules: items come in order, none twice, none left out; where history is gone the feed
+says so and never just stops. A consumer that is slow does not fill this process's
+memory: beyond a bound the watch is ended at the server, and begun again where it left
+off when everything queued has been taken.
+
+Source: SEMANTICS.md section 2 (watch).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+
+from raftclient.errors import Unavailable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from raftclient._core import Core
+    from raftclient.errors import RaftError
+    from raftpb.v1.sessions_pb2 import StreamReply, StreamRequest
+
+__all__ = ["Feed"]
+
+QUEUED_MAX: Final = 10_000
+
+E = TypeVar("E")
+
+
+class Feed(Generic[E]):
+    """Iterate with ``async for``; end with ``close`` or by leaving ``async with``."""
+
+    def __init__(self, core: Core) -> None:
+        self._core: Final = core
+        self._items: deque[E] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: RaftError | None = None
+        self._is_closed = False
+        self._is_paused = False
+        core.subscribe(self)
+
+    # --- what a kind of watch adds -----------------------------------------------
+
+    def request(self) -> StreamRequest:
+        """Build the request that continues where the last reply left off."""
+        raise NotImplementedError
+
+    def take(self, reply: StreamReply) -> None:
+        """Queue the items of one message with ``push``."""
+        raise NotImplementedError
+
+    def push(self, item: E) -> None:
+        """Queue one item for the consumer."""
+        self._items.append(item)
+
+    # --- for the engine ----------------------------------------------------------
+
+    def on_reply(self, reply: StreamReply) -> None:
+        """Take one message, whole."""
+        self.take(reply)
+        if len(self._items) > QUEUED_MAX:
+            self._is_paused = True
+            self._core.unsubscribe(self)
+        self._wake()
+
+    def fail(self, error: RaftError) -> None:
+        """The watch cannot go on; what is queued comes first."""
+        self._error = error
+        self._wake()
+
+    # --- for the consumer --------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        while not self._items:
+            if self._error is not None:
+                raise self._error.fresh()
+            if self._is_closed:
+                raise StopAsyncIteration
+            if self._is_paused:
+                self._is_paused = False
+                self._core.subscribe(self)
+            if self._waiter is not None:
+                raise Unavailable("two tasks wait for one watch; give each its own")
+            self._waiter = self._core.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._items.popleft()
+
+    def close(self) -> None:
+        """End the watch; may be called twice."""
+        self._is_closed = True
+        self._core.unsubscribe(self)
+        self._wake()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

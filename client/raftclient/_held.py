@@ -1,0 +1,153 @@
+"""A claim with a time limit, and the instant from which it must count as lost.
+
+Rules: the limit is local, ``sent + ttl - margin`` of the last renewal that was
+granted, on a clock that goes on while the machine sleeps; no answer of the network can
+move it back, and what was lost once stays lost. Whoever looks first (a call, the
+keeper's watch, an answer of the cluster) decides it for all: listeners run once, on
+the thread that noticed.
+
+Source: SEMANTICS.md section 1 (time).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from raftclient._clock import boottime_s, margin_s
+from raftclient.errors import LeaseLost, RaftError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Claim", "Held"]
+
+
+class Claim:
+    """Something held, with what it hangs on; safe on any thread."""
+
+    def __init__(self, what: str, parent: Claim | None = None) -> None:
+        self.what: Final = what
+        self.parent: Final = parent
+        self._lost: RaftError | None = None
+        self._lock: Final = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        if parent is not None:
+            parent.on_lost(self._lose_with_parent)
+
+    @property
+    def remaining_s(self) -> float:
+        """How long it is safe without another renewal; 0 if lost."""
+        if self.is_lost():
+            return 0.0
+        return float("inf") if self.parent is None else self.parent.remaining_s
+
+    def is_lost(self) -> bool:
+        """Tell whether it must count as lost, from now on for ever."""
+        if self._lost is None and self.parent is not None and self.parent.is_lost():
+            self._lose_with_parent()  # a listener may still be on its way
+        return self._lost is not None
+
+    def check(self) -> None:
+        """Raise unless it is safe to go on.
+
+        Raises:
+            LeaseLost: Stop the work it protected.
+        """
+        if self.is_lost():
+            raise self.error()
+
+    def error(self) -> RaftError:
+        """Say why it was lost; a fresh exception each time."""
+        assert self._lost is not None, f"{self.what} is not lost"
+        return self._lost.fresh()
+
+    def lose(self, why: RaftError) -> None:
+        """Count it as lost, and tell whoever listens; once."""
+        with self._lock:
+            if self._lost is not None:
+                return
+            self._lost = why
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    def give_back(self) -> None:
+        """It was given back: nobody is told, and it no longer hangs on anything."""
+        with self._lock:
+            self._listeners.clear()
+        if self.parent is not None:
+            self.parent.forget(self._lose_with_parent)
+        self.lose(LeaseLost(f"{self.what} was given back", reason="NOT_HOLDER"))
+
+    def on_lost(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when it is lost, at once if it is; it must not block."""
+        with self._lock:
+            if self._lost is None:
+                self._listeners.append(listener)
+                return
+        listener()
+
+    def forget(self, listener: Callable[[], None]) -> None:
+        """Take a listener back; one that is gone is no error."""
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+    def _lose_with_parent(self) -> None:
+        assert self.parent is not None
+        self.lose(self.parent.error())
+
+
+class Held(Claim):
+    """A lease, session or reservation that is renewed."""
+
+    def __init__(
+        self,
+        what: str,
+        held_id: int,
+        ttl_ms: int,
+        from_s: float,
+        *,
+        lost_class: type[RaftError] = LeaseLost,
+        parent: Claim | None = None,
+    ) -> None:
+        super().__init__(what, parent)
+        self.id: Final = held_id
+        self._lost_class: Final = lost_class
+        self.ttl_s = ttl_ms / 1000
+        self._deadline_s = from_s + self.ttl_s - margin_s(self.ttl_s)
+
+    @property
+    def deadline_s(self) -> float:
+        """When it counts as lost unless renewed, on ``boottime_s``."""
+        return self._deadline_s
+
+    @property
+    def remaining_s(self) -> float:
+        """How long it is safe without another renewal; 0 if lost."""
+        return min(super().remaining_s, max(0.0, self._deadline_s - boottime_s()))
+
+    def is_lost(self) -> bool:
+        """Tell whether it must count as lost, from now on for ever."""
+        if self._lost is None and boottime_s() >= self._deadline_s:
+            self._expire()
+        return super().is_lost()
+
+    def renew(self, sent_s: float, ttl_ms: int) -> None:
+        """Count from the sending of a renewal that was granted."""
+        with self._lock:
+            self.ttl_s = ttl_ms / 1000
+            deadline_s = sent_s + self.ttl_s - margin_s(self.ttl_s)
+            self._deadline_s = max(self._deadline_s, deadline_s)
+
+    def _expire(self) -> None:
+        with self._lock:  # a renewal may have come in between
+            if boottime_s() < self._deadline_s:
+                return
+        self.lose(
+            self._lost_class(
+                f"{self.what} was not renewed in time and may have ended",
+                details={"id": str(self.id)},
+            )
+        )

@@ -1,0 +1,152 @@
+"""The traffic of one session on one stream.
+
+Rules: everything queued goes out as one message, every message that comes in is taken
+apart once. A retryable refusal (no leader, no room) ends the stream, because the member
+refuses all later numbers of it anyway; so does one that says the session is over.
+Silence while something is awaited is probed, and then taken for death.
+
+Source: SEMANTICS.md section 1 (numbers); PERFORMANCE.md, rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from raftclient._status import SESSION_OVER_REASONS, error_from_refusal, is_retryable
+from raftclient._stream import Stream, StreamEnded
+from raftclient._window import Call
+from raftclient._wire import cancel_message, keepalive_message
+
+if TYPE_CHECKING:
+    from raftclient._shared import Shared, Subscription
+    from raftclient._window import Window
+    from raftclient.errors import RaftError
+    from raftpb.v1.sessions_pb2 import StreamReply, StreamSessionResponse
+
+__all__ = ["Pump"]
+
+PROBE_AFTER_S: Final = 1.0
+DEAD_AFTER_S: Final = 3.0
+_NEVER_S: Final = float("inf")
+
+
+class Pump:
+    """See the module."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        window: Window,
+        subscriptions: dict[int, Subscription],
+        shared: Shared,
+    ) -> None:
+        self.stream: Final = stream
+        self._window: Final = window
+        self._subscriptions: Final = subscriptions
+        self._shared: Final = shared
+        self._loop: Final = asyncio.get_running_loop()
+        self._control: list[bytes] = []
+        self._waker: asyncio.Future[None] | None = None
+        self.alive_s = self._loop.time()
+        """When the member last gave a sign, or was last owed none."""
+        self.has_served = False
+        """Whether it has answered anything, so that a next attempt may be quick."""
+        window.restart()
+        for tag, subscription in subscriptions.items():
+            self.begin(tag, subscription)
+
+    async def run(self) -> None:
+        """Carry messages until the stream ends; raises ``StreamEnded``."""
+        writer = self._loop.create_task(self._write())
+        try:
+            while True:
+                self._take_message(await self.stream.receive())
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+
+    def wake(self) -> None:
+        """There is something to send."""
+        waker = self._waker
+        if waker is not None and not waker.done():
+            waker.set_result(None)
+
+    def begin(self, tag: int, subscription: Subscription) -> None:
+        """Queue the request of a watch, in line with all others."""
+        request = subscription.request()
+        request.tag = tag
+        future: asyncio.Future[StreamReply] = self._loop.create_future()
+        self._window.send_again(Call(request, future, _NEVER_S, is_write=False))
+
+    def cancel(self, tag: int) -> None:
+        """End a watch."""
+        self._control.append(cancel_message(tag))
+        self.wake()
+
+    def look_for_silence(self, now_s: float) -> None:
+        """Probe a member that owes an answer, and give a dead one up."""
+        silence_s = now_s - self.alive_s
+        if silence_s > DEAD_AFTER_S:
+            self.stream.cut()
+        elif silence_s > PROBE_AFTER_S and not self.stream.is_read_only:
+            self._control.append(keepalive_message(1))
+            self.wake()
+
+    async def _write(self) -> None:
+        window = self._window
+        while True:
+            message = window.next_message()
+            if self._control:
+                message = b"".join((message or b"", *self._control))
+                self._control.clear()
+            if message is None:
+                self._waker = self._loop.create_future()
+                await self._waker
+                continue
+            try:
+                await self.stream.send(message)
+            except StreamEnded:
+                return  # the reader finds out why
+
+    def _take_message(self, message: StreamSessionResponse) -> None:
+        self.alive_s = self._loop.time()
+        window = self._window
+        take = window.take
+        ends: RaftError | None = None
+        for reply in message.replies:
+            if reply.HasField("refusal"):
+                ends = self._take_refusal(reply) or ends
+            elif (call := take(reply.tag)) is not None:
+                call.answer(reply)
+            elif (watch := self._subscriptions.get(reply.tag)) is not None:
+                watch.on_reply(reply)
+        window.settle()
+        shared = self._shared
+        shared.revision = max(shared.revision, message.header.revision)
+        if message.HasField("end"):
+            raise Stream.end_of(message)
+        self.has_served = ends is None
+        if ends is not None:
+            raise StreamEnded(ends)
+        if window.has_unsent:
+            self.wake()
+
+    def _take_refusal(self, reply: StreamReply) -> RaftError | None:
+        """End the call or watch; returns the error if it ends the stream instead."""
+        error = error_from_refusal(reply.refusal)
+        call = self._window.find(reply.tag)
+        is_for_later = is_retryable(error) or error.reason in SESSION_OVER_REASONS
+        if call is not None:
+            if is_for_later:
+                call.may_be_applied &= error.applied != "no"
+                return error
+            self._window.take(reply.tag)
+            call.fail(error)
+        elif reply.tag in self._subscriptions:
+            if is_for_later:
+                return error
+            self._subscriptions.pop(reply.tag).fail(error)
+        return None

@@ -1,0 +1,331 @@
+"""One session over its reconnecting streams: the engine of the client.
+
+It lives on the caller's loop, where one wake-up carries a whole batch each way; only
+renewals are elsewhere (``raftclient._keepalive``). Rules:
+
+* Without a write there is no session: reads go over a stream that has none.
+* A stream that ends is replaced, with everything unanswered sent again in order.
+  A retryable refusal (no leader, no room) ends the stream from this side: the member
+  refuses all later numbers of it anyway.
+* A session that is lost is never used again: its calls are handed to ``on_over``.
+
+Source: SEMANTICS.md section 1; DESIGN.md sections 7 and 9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from raftclient._held import Held
+from raftclient._keepalive import KEEPER
+from raftclient._pump import Pump
+from raftclient._status import SESSION_OVER_REASONS
+from raftclient._stream import Stream, StreamEnded
+from raftclient._unary import Backoff
+from raftclient._window import Window
+from raftclient.errors import (
+    InternalError,
+    LimitExceeded,
+    OutcomeUnknown,
+    RaftError,
+    Unavailable,
+)
+from raftpb.v1 import leases_pb2, sessions_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftclient._endpoints import Target
+    from raftclient._shared import Shared, Subscription
+    from raftclient._window import Call
+    from raftpb.v1.sessions_pb2 import (
+        StreamSessionResponse,
+    )
+
+__all__ = ["Session"]
+
+GREET_S: Final = 2.0
+PULSE_S: Final = 0.5
+"""How often silence is looked at while something is awaited."""
+REDIRECTS_AT_ONCE_MAX: Final = 3
+CLOSE_S: Final = 1.0
+_NEVER_S: Final = float("inf")
+
+
+class Session:
+    """See the module."""
+
+    def __init__(self, shared: Shared, on_over: Callable[[Session], None]) -> None:
+        self._shared: Final = shared
+        self._on_over: Final = on_over
+        self._loop: Final = asyncio.get_running_loop()
+        self._key: Final = secrets.token_bytes(16)
+        self.window: Final = Window()
+        self.held: Held | None = None
+        self.over: RaftError | None = None
+        """Why it is of no use any more."""
+        self._subscriptions: dict[int, Subscription] = {}
+        self._pump: Pump | None = None
+        self._wanted: Final = asyncio.Event()
+        self._opened: Final = asyncio.Event()
+        self._wants_session = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = _NEVER_S
+        self._is_upgrading = False
+        self._redirects = 0
+        self._task: Final = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._check_task)
+
+    # --- for callers -------------------------------------------------------------
+
+    @property
+    def key(self) -> bytes:
+        """The secret that every call of the session carries."""
+        return self._key
+
+    def submit(self, call: Call) -> None:
+        """Put a call on its way; its future gets the answer."""
+        window = self.window
+        if not len(window):
+            self._owed_from_now()
+        elif window.is_full:
+            call.fail(LimitExceeded("too many calls wait for room in this client"))
+            return
+        window.add(call)
+        if call.deadline_s < self._timer_s or self._timer is None:
+            self._arm(call.deadline_s)
+        if self.held is None and call.is_write:
+            self._want_session()
+        self._wake()
+
+    def check(self) -> None:
+        """Notice that its lease has run out, whatever else has had time to run."""
+        if self.held is not None and self.held.is_lost():
+            self._lost_here()
+
+    async def opened(self) -> Held:
+        """Wait until the session is open, and return its lease."""
+        self._want_session()
+        self._wake()
+        await self._opened.wait()
+        if self.over is not None:
+            raise self.over.fresh()
+        assert self.held is not None
+        return self.held
+
+    def subscribe(self, subscription: Subscription) -> int:
+        """Begin a watch; returns the tag that ends it."""
+        self._owed_from_now()
+        tag = self.window.tag_subscription()
+        self._subscriptions[tag] = subscription
+        if self._pump is not None:
+            self._pump.begin(tag, subscription)
+        if self._timer is None:
+            self._arm(_NEVER_S)
+        self._wake()
+        return tag
+
+    def unsubscribe(self, tag: int) -> None:
+        """End a watch; one that has ended is no error."""
+        if self._subscriptions.pop(tag, None) is not None and self._pump is not None:
+            self._pump.cancel(tag)
+
+    def take_subscriptions(self) -> list[Subscription]:
+        """Hand the watches over, to go on in another session."""
+        taken = list(self._subscriptions.values())
+        self._subscriptions.clear()
+        return taken
+
+    async def close(self, *, is_clean: bool = True) -> None:
+        """End it; claims go at once. May be called twice."""
+        self.end(Unavailable("the client is closed", reason="SHUTTING_DOWN"))
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        held, self.held = self.held, None
+        if held is not None and is_clean:
+            request = sessions_pb2.CloseSessionRequest(
+                session_id=held.id, session_key=self._key
+            )
+            with contextlib.suppress(RaftError):
+                await self._shared.unary.call(request, CLOSE_S)
+
+    def end(self, error: RaftError) -> None:
+        """Use it no longer; ``on_over`` takes what is left. Once."""
+        if self.over is not None:
+            return
+        self.over = error
+        if self.held is not None:
+            KEEPER.remove(self.held)
+            self.held.lose(error)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._pump is not None:
+            self._pump.stream.cut()
+        self._opened.set()
+        self._wanted.set()
+        self._on_over(self)
+
+    # --- the life of streams -----------------------------------------------------
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while self.over is None:
+            if not self._has_work():
+                self._wanted.clear()
+            await self._wanted.wait()
+            if self.over is not None:
+                return
+            target = self._shared.endpoints.pick()
+            try:
+                await self._serve(target, backoff)
+            except StreamEnded as ended:
+                wait_s = self._digest(ended, target, backoff)
+                if wait_s and self.over is None:
+                    await asyncio.sleep(wait_s)
+
+    def _has_work(self) -> bool:
+        if len(self.window) or self._subscriptions:
+            return True
+        return self._wants_session and self.held is None
+
+    async def _serve(self, target: Target, backoff: Backoff) -> None:
+        if self._wants_session and self.held is None:
+            await self._open()
+            if not self._has_work():
+                return
+        held = self.held
+        channel = self._shared.channels.get(target.address)
+        stream = Stream(channel, target.address, is_read_only=held is None)
+        hello = sessions_pb2.StreamHello(
+            session_id=held.id if held is not None else 0,
+            session_key=self._key if held is not None else b"",
+            relay=target.is_relay,
+            client_version=self._shared.client_version,
+        )
+        try:
+            self._learn(target, await stream.greet(hello, GREET_S))
+            if stream.is_read_only and self._wants_session:
+                return
+            pump = Pump(stream, self.window, self._subscriptions, self._shared)
+            self._pump = pump
+            try:
+                await pump.run()
+            finally:
+                if pump.has_served:
+                    backoff.reset()
+        finally:
+            self._pump = None
+            stream.cut()
+
+    async def _open(self) -> None:
+        shared = self._shared
+        request = sessions_pb2.OpenSessionRequest(
+            session_key=self._key, ttl_ms=shared.ttl_ms, claimant=shared.claimant
+        )
+        try:
+            answer, sent_s = await shared.unary.call_timed(request, GREET_S)
+        except RaftError as error:
+            if not isinstance(error, Unavailable | OutcomeUnknown):
+                self.end(error)
+            raise StreamEnded(error) from error
+        held = Held("the session", answer.session_id, answer.ttl_ms, sent_s)
+        renewal = leases_pb2.KeepAliveLeaseRequest(
+            lease_id=held.id, session_key=self._key
+        )
+        held.on_lost(self._lost_anywhere)
+        KEEPER.add(held, shared.renewer.sender(renewal), lambda reply: reply.ttl_ms)
+        self.held = held
+        self._opened.set()
+
+    def _learn(self, target: Target, first: StreamSessionResponse) -> None:
+        endpoints = self._shared.endpoints
+        endpoints.learn(
+            target.address,
+            first.welcome.node_id or first.header.node_id,
+            {m.node_id: m.client_address for m in first.welcome.members},
+        )
+        endpoints.redirect(first.header.leader, "")
+        endpoints.succeeded(target.address)
+        self._shared.renewer.prefer(target.address)
+        self._redirects = 0
+
+    def _digest(self, ended: StreamEnded, target: Target, backoff: Backoff) -> float:
+        """Learn from the end of a stream; returns how long to wait now."""
+        endpoints = self._shared.endpoints
+        if ended.node_id:
+            endpoints.learn(target.address, ended.node_id, {})
+        if ended.error.reason in SESSION_OVER_REASONS and self.held is not None:
+            self.end(ended.error)
+            return 0.0
+        if self._is_upgrading:
+            self._is_upgrading = False
+            return 0.0
+        if ended.is_redirect and ended.leader:
+            endpoints.redirect(ended.leader, ended.leader_address)
+            self._redirects += 1
+            if self._redirects <= REDIRECTS_AT_ONCE_MAX:
+                return 0.0
+        endpoints.failed(target.address)
+        return backoff.next_s()
+
+    # --- waking up ---------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._pump is not None:
+            self._pump.wake()
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def _owed_from_now(self) -> None:
+        """Count a member's silence from now on, if it owed nothing before."""
+        if self._pump is not None and not len(self.window) and not self._subscriptions:
+            self._pump.alive_s = self._loop.time()
+
+    def _want_session(self) -> None:
+        self._wants_session = True
+        self._wanted.set()
+        if self._pump is not None and self._pump.stream.is_read_only:
+            pump, self._pump = self._pump, None
+            self._is_upgrading = True
+            pump.stream.cut()
+
+    def _check_task(self, task: asyncio.Task[None]) -> None:
+        crash = None if task.cancelled() else task.exception()
+        if crash is not None:
+            self.end(InternalError(f"the session's engine failed: {crash!r}"))
+
+    def _lost_anywhere(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody to tell
+            self._loop.call_soon_threadsafe(self._lost_here)
+
+    def _lost_here(self) -> None:
+        if self.over is None and self.held is not None:
+            self.end(self.held.error())
+
+    def _arm(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = min(when_s, self._loop.time() + PULSE_S)
+        self._timer = self._loop.call_at(self._timer_s, self._tick)
+
+    def _tick(self) -> None:
+        now_s = self._loop.time()
+        self._timer, self._timer_s = None, _NEVER_S
+        late, earliest_s = self.window.give_up(now_s)
+        for call in late:
+            call.fail(_too_late(call))
+        if not len(self.window) and not self._subscriptions:
+            return
+        self._arm(earliest_s)
+        if self._pump is not None:
+            self._pump.look_for_silence(now_s)
+
+
+def _too_late(call: Call) -> RaftError:
+    if call.may_be_applied:
+        return OutcomeUnknown("no answer came before the deadline")
+    return Unavailable("the cluster did not take the request before the deadline")

@@ -1,0 +1,252 @@
+"""Plain unary calls: on the caller's loop for a client, blocking-free for the keeper.
+
+Any member answers any unary request. Every call made here may be repeated (reads,
+sessions opened by key, numbered writes), so a failure that does not settle the matter
+is tried again, at another endpoint, until the deadline.
+
+Source: DESIGN.md section 7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from google.protobuf import message_factory
+
+from raftclient._clock import boottime_s
+from raftclient._status import error_from_rpc, is_retryable
+from raftclient.errors import OutcomeUnknown, RaftError, Unavailable
+from raftpb.v1 import (
+    cluster_pb2,
+    elections_pb2,
+    kv_pb2,
+    leases_pb2,
+    locks_pb2,
+    queues_pb2,
+    sessions_pb2,
+    txn_pb2,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+    from raftclient._endpoints import Endpoints
+
+__all__ = ["Backoff", "Channels", "Renewer", "Unary", "method_of"]
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    ("grpc.max_send_message_length", 8 * 1024 * 1024),
+    # A member that comes back is found again within a second, not within two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Two clients of one process to one member do not share a connection's fate.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_FILES: Final = (
+    cluster_pb2,
+    elections_pb2,
+    kv_pb2,
+    leases_pb2,
+    locks_pb2,
+    queues_pb2,
+    sessions_pb2,
+    txn_pb2,
+)
+ATTEMPT_S_MAX: Final = 2.0
+"""A member that keeps silent for so long is not waited for: another may answer."""
+
+
+def _methods() -> dict[str, tuple[str, type[Message]]]:
+    found = {}
+    for file in _FILES:
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                if not (method.server_streaming or method.client_streaming):
+                    path = f"/{service.full_name}/{method.name}"
+                    reply = message_factory.GetMessageClass(method.output_type)
+                    found[method.input_type.full_name] = (path, reply)
+    return found
+
+
+_METHODS: Final = _methods()
+
+
+def method_of(request: Message) -> tuple[str, type[Message]]:
+    """Return the path of the call that takes this request, and its reply's class."""
+    return _METHODS[request.DESCRIPTOR.full_name]
+
+
+class Backoff:
+    """Waits that grow to a cap, each drawn between half and the whole."""
+
+    def __init__(self, first_s: float = 0.01, cap_s: float = 0.2) -> None:
+        self._first_s: Final = first_s
+        self._cap_s: Final = cap_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        """Return how long to wait now."""
+        wait_s = self._next_s
+        self._next_s = min(self._cap_s, wait_s * 2)
+        return wait_s * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Begin anew after a success."""
+        self._next_s = self._first_s
+
+
+class Channels:
+    """One asyncio channel per address, for the streams and calls of a client."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def get(self, address: str) -> grpc.aio.Channel:
+        """Return the channel to an address; it connects by itself."""
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self._channels[address] = channel
+        return channel
+
+    async def close(self) -> None:
+        """Close them all; may be called twice."""
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await channel.close()
+
+
+class Unary:
+    """Repeatable unary calls of one client."""
+
+    def __init__(self, endpoints: Endpoints, channels: Channels) -> None:
+        self._endpoints: Final = endpoints
+        self._channels: Final = channels
+
+    async def call(self, request: Message, timeout_s: float | None) -> Any:
+        """Ask until answered; see ``call_timed``."""
+        response, _ = await self.call_timed(request, timeout_s)
+        return response
+
+    async def call_timed(
+        self, request: Message, timeout_s: float | None
+    ) -> tuple[Any, float]:
+        """Ask until answered, refused for good, or out of time.
+
+        Returns:
+            The response, and when (``boottime_s``) the attempt that it answers began.
+
+        Raises:
+            RaftError: The last answer, or ``Unavailable`` without any.
+        """
+        loop = asyncio.get_running_loop()
+        end_s = float("inf") if timeout_s is None else loop.time() + timeout_s
+        backoff = Backoff()
+        while True:
+            address = self._endpoints.preferred()
+            left_s = max(0.001, end_s - loop.time())
+            sent_s = boottime_s()
+            try:
+                response = await self._attempt(
+                    address, request, min(left_s, ATTEMPT_S_MAX)
+                )
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_rpc(failure)
+                if not is_retryable(error) and not _is_bare(failure, error):
+                    raise error from failure
+                self._endpoints.failed(address)
+                wait_s = backoff.next_s()
+                if loop.time() + wait_s >= end_s:
+                    raise _settled(error) from failure
+                await asyncio.sleep(wait_s)
+            else:
+                return response, sent_s
+
+    async def _attempt(self, address: str, request: Message, timeout_s: float) -> Any:
+        path, reply = method_of(request)
+        method: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channels.get(
+            address
+        ).unary_unary(
+            path,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=reply.FromString,
+        )
+        return await method(request, timeout=timeout_s)
+
+
+def _is_bare(failure: grpc.aio.AioRpcError, error: RaftError) -> bool:
+    """Tell whether gRPC made the status by itself, so that nothing is decided."""
+    return isinstance(error, OutcomeUnknown) and error.reason == failure.code().name
+
+
+def _settled(error: RaftError) -> RaftError:
+    """Say "nothing happened" of a read that nobody answered."""
+    if isinstance(error, Unavailable):
+        return error
+    return Unavailable(error.message, reason=error.reason, details=error.details)
+
+
+class Renewer:
+    """What the keeper sends with: a client's channels for other threads."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self._addresses: Final = addresses
+        self._lock: Final = threading.Lock()
+        self._channels: dict[str, grpc.Channel] = {}
+        self._turn = 0
+
+    def prefer(self, address: str) -> None:
+        """Begin with this endpoint, if it is one of the client's own."""
+        if address in self._addresses:
+            self._turn = self._addresses.index(address)
+
+    def sender(self, request: Message) -> Callable[[float], grpc.Future[Any]]:
+        """Return a function that sends the request once, here or at the next one."""
+        path, reply = method_of(request)
+        attempts = 0
+
+        def send(timeout_s: float) -> grpc.Future[Any]:
+            nonlocal attempts
+            turn = self._turn + attempts
+            channel = self._channel(self._addresses[turn % len(self._addresses)])
+            method: grpc.UnaryUnaryMultiCallable[Message, Message] = (
+                channel.unary_unary(
+                    path,
+                    request_serializer=type(request).SerializeToString,
+                    response_deserializer=reply.FromString,
+                )
+            )
+            future = method.future(request, timeout=timeout_s)
+            attempts += 1  # taken back by an answer, kept by a failure or silence
+            future.add_done_callback(answered)
+            return future
+
+        def answered(done: grpc.Future[Any]) -> None:
+            nonlocal attempts
+            if not done.cancelled() and done.exception() is None:
+                attempts -= 1
+
+        return send
+
+    def _channel(self, address: str) -> grpc.Channel:
+        with self._lock:
+            channel = self._channels.get(address)
+            if channel is None:
+                channel = grpc.insecure_channel(address, options=_OPTIONS)
+                self._channels[address] = channel
+            return channel
+
+    def close(self) -> None:
+        """Close the channels; may be called twice."""
+        with self._lock:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.close()

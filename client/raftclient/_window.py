@@ -1,0 +1,255 @@
+"""The numbers of one session: what is unanswered, unsent, waiting for room.
+
+No I/O here. Rules: every request of a stream gets the next tag, and a write the same
+as its number, from 1 (reads leave holes, which are legal). At most 4096 tags lie
+between the oldest unanswered request and the newest. After a reconnect all unanswered
+requests are sent again, in order, before new ones. A number is given up only if the
+cluster has certainly not applied it; otherwise it is awaited even when its caller has
+gone, so that ``acknowledged`` can go on.
+
+Source: SEMANTICS.md section 1 (numbers).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from raftclient._wire import acknowledged_field, encode_request
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from raftclient._held import Held
+    from raftclient.errors import RaftError
+    from raftpb.v1.sessions_pb2 import StreamReply, StreamRequest
+
+__all__ = ["Call", "Window"]
+
+MESSAGE_REQUESTS_MAX: Final = 1000
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+SPAN_MAX: Final = 4096
+"""The server keeps so many answers; more would be refused for lack of room."""
+UNANSWERED_BYTES_MAX: Final = 16 * 1024 * 1024
+BACKLOG_MAX: Final = 100_000
+"""Calls of this process that wait for room; beyond it they are refused at once."""
+
+
+class Call:
+    """One request on its way, and who waits for it.
+
+    Attributes:
+        deadline_s: On the loop's clock; when the caller stops waiting.
+        is_write: It carries its tag as its number too.
+        waits: The server may hold the answer back for long (a lock, a reserve).
+        held: The claim it is part of; it cannot outlive it.
+        orphan: Called with an answer that nobody waits for any more.
+        may_be_applied: Sent, and not refused since.
+    """
+
+    __slots__ = (
+        "deadline_s",
+        "future",
+        "held",
+        "is_dropped",
+        "is_write",
+        "may_be_applied",
+        "orphan",
+        "request",
+        "tag",
+        "waits",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        request: StreamRequest,
+        future: asyncio.Future[StreamReply],
+        deadline_s: float,
+        *,
+        is_write: bool,
+        waits: bool = False,
+        held: Held | None = None,
+        orphan: Callable[[StreamReply], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.future = future
+        self.deadline_s = deadline_s
+        self.is_write = is_write
+        self.waits = waits
+        self.held = held
+        self.orphan = orphan
+        self.tag = 0
+        self.wire = b""
+        self.may_be_applied = False
+        self.is_dropped = False
+
+    def answer(self, reply: StreamReply) -> None:
+        """Hand the answer to its caller, or to ``orphan`` if there is none."""
+        if not self.future.done():
+            self.future.set_result(reply)
+        elif self.orphan is not None:
+            self.orphan(reply)
+
+    def fail(self, error: RaftError) -> None:
+        """End the caller's wait with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Window:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._floor = 0
+        self._acknowledged_sent = 0
+        self._bytes = 0
+        self._unanswered: dict[int, Call] = {}
+        self._unsent: deque[Call] = deque()
+        self._backlog: deque[Call] = deque()
+
+    def __len__(self) -> int:
+        """Return how many requests are unanswered or wait for room."""
+        return len(self._unanswered) + len(self._backlog)
+
+    @property
+    def acknowledged(self) -> int:
+        """All answers up to this number have been received."""
+        return self._floor
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more backlogged call must be refused."""
+        return len(self._backlog) >= BACKLOG_MAX
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether ``next_message`` has something to send."""
+        return bool(self._unsent)
+
+    def is_held_up(self) -> bool:
+        """Tell whether a long wait at the lower end takes up half of the room."""
+        if self._last - self._floor < SPAN_MAX // 2:
+            return False
+        oldest = next(iter(self._unanswered.values()), None)
+        return oldest is not None and oldest.waits
+
+    def add(self, call: Call) -> None:
+        """Take a call: number it, or let it wait for room."""
+        if self._backlog or not self._has_room():
+            self._backlog.append(call)
+        else:
+            self._admit(call)
+
+    def tag_subscription(self) -> int:
+        """Draw a tag for a watch."""
+        self._last += 1
+        return self._last
+
+    def send_again(self, call: Call) -> None:
+        """Queue a request that has its tag already (a watch, on a new stream)."""
+        call.wire = encode_request(call.request)
+        self._unsent.append(call)
+
+    def next_message(self) -> bytes | None:
+        """Return what to send now as one message, None if nothing."""
+        parts: list[bytes] = []
+        size_bytes = 0
+        unsent = self._unsent
+        while unsent and len(parts) < MESSAGE_REQUESTS_MAX:
+            call = unsent[0]
+            if call.future.done() and not call.may_be_applied:
+                call.is_dropped = True  # its caller has gone; ``give_up`` removes it
+            if not call.is_dropped:
+                size_bytes += len(call.wire)
+                if parts and size_bytes > MESSAGE_BYTES_MAX:
+                    break
+                call.may_be_applied = call.is_write
+                parts.append(call.wire)
+            unsent.popleft()
+        if not parts:
+            return None
+        if self._floor > self._acknowledged_sent:
+            self._acknowledged_sent = self._floor
+            parts.append(acknowledged_field(self._floor))
+        return b"".join(parts)
+
+    def find(self, tag: int) -> Call | None:
+        """Return the unanswered call of a tag, None if there is none."""
+        return self._unanswered.get(tag)
+
+    def take(self, tag: int) -> Call | None:
+        """Remove and return the call that an answer belongs to, None if unknown."""
+        call = self._unanswered.pop(tag, None)
+        if call is not None:
+            self._bytes -= len(call.wire)
+        return call
+
+    def settle(self) -> None:
+        """Move ``acknowledged`` on and let waiting calls in; once per message."""
+        oldest = next(iter(self._unanswered), None)
+        self._floor = self._last if oldest is None else oldest - 1
+        backlog = self._backlog
+        while backlog and self._has_room():
+            call = backlog.popleft()
+            if not call.future.done():
+                self._admit(call)
+
+    def restart(self) -> None:
+        """A new stream begins: everything unanswered is to be sent, in order."""
+        self._acknowledged_sent = 0
+        self._unsent = deque(self._unanswered.values())
+
+    def give_up(self, now_s: float) -> tuple[list[Call], float]:
+        """Take out the calls whose deadline has passed.
+
+        Returns:
+            Those calls, and the earliest deadline of the others. A call that may have
+            been applied stays in the window; it is among them all the same.
+        """
+        late = []
+        earliest_s = float("inf")
+        for call in (*self._unanswered.values(), *self._backlog):
+            if call.future.done():
+                if not call.may_be_applied:
+                    late.append(call)  # cancelled by its caller before it was sent
+            elif call.deadline_s <= now_s:
+                late.append(call)
+            else:
+                earliest_s = min(earliest_s, call.deadline_s)
+        for call in late:
+            if not call.may_be_applied:
+                call.is_dropped = True
+                if self._unanswered.pop(call.tag, None) is not None:
+                    self._bytes -= len(call.wire)
+        if any(call.is_dropped for call in late):
+            self._backlog = deque(c for c in self._backlog if not c.is_dropped)
+            self.settle()
+        return late, earliest_s
+
+    def take_all(self) -> list[Call]:
+        """Empty the window: the session is over."""
+        calls = [*self._unanswered.values(), *self._backlog]
+        self._unanswered.clear()
+        self._backlog.clear()
+        self._unsent.clear()
+        self._bytes = 0
+        return calls
+
+    def _has_room(self) -> bool:
+        if self._last - self._floor >= SPAN_MAX:
+            return False
+        return self._bytes < UNANSWERED_BYTES_MAX
+
+    def _admit(self, call: Call) -> None:
+        self._last = tag = self._last + 1
+        request = call.request
+        call.tag = request.tag = tag
+        if call.is_write:
+            request.number = tag
+        call.wire = encode_request(request)
+        self._bytes += len(call.wire)
+        self._unanswered[tag] = call
+        self._unsent.append(call)
