@@ -35,7 +35,9 @@ class Containers:
                 for index, port in enumerate(self.client_ports, start=1)
             },
         }
-        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True)
+        plugin = subprocess.run(
+            ["docker", "compose", "version"], capture_output=True, check=False
+        )
         self._compose = (
             ["docker", "compose"] if plugin.returncode == 0 else ["docker-compose"]
         )

@@ -133,8 +133,8 @@ class Checkpoints:
             self._fail(f"the checkpoint at {index} cannot be stored: {error}", error)
 
     async def _store(self, encoding: _Encoding, index: Index, term: Term) -> None:
-        while encoding.step():
-            await asyncio.sleep(0)  # a turn for others, no wait
+        while encoding.step():  # noqa: ASYNC110  # a turn for others, not a wait
+            await asyncio.sleep(0)
         if encoding is self._encoding:
             self._machine.checkpoint_written()
             self._encoding = None
@@ -153,8 +153,8 @@ class Checkpoints:
     async def _cut(self, upto: int) -> None:
         if upto < self._core.first_index:
             return
-        await self._log.cut_prefix(Index(upto))
         self._core.compact(upto)
+        await self._log.cut_prefix(Index(upto))
 
 
 def decode_membership(data: bytes) -> Membership:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -197,13 +198,13 @@ class Driver:
             wake.clear()
             while writes:
                 write, send_after = _merge(writes)
-                begin = self._loop.time()
+                begin = time.perf_counter()
                 try:
                     await self._log.write(write)
                 except Exception as error:  # any failed write is final
                     self.fail(f"the log cannot be written: {error}", error)
                     return
-                self.sync_times.add(self._loop.time() - begin)
+                self.sync_times.add(time.perf_counter() - begin)
                 if send_after:
                     self.send(send_after)
                 self.replica.stored(write.id)

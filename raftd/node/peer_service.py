@@ -171,7 +171,7 @@ class PeerService:
             return MemberState(info=member, trouble="unreachable")
         assert isinstance(reply, StatusTold), "a status is answered by a status"
         fields = dict(reply.state)
-        return msgspec.convert({**fields, "info": member_map(member)}, MemberState)
+        return msgspec.convert({**fields, "info": _member_map(member)}, MemberState)
 
     async def stop(self) -> None:
         """Stop telling."""
@@ -187,6 +187,6 @@ def _to_map(state: MemberState) -> dict[str, int | str | bool]:
     }
 
 
-def member_map(member: MemberInfo) -> dict[str, int | str]:
+def _member_map(member: MemberInfo) -> dict[str, int | str]:
     """Return a member's fields by name."""
     return dataclasses.asdict(member)

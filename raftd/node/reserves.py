@@ -72,15 +72,21 @@ class Reserves:
         """Propose the first waits for which something is ready."""
         if not self._parked:
             return
+        queues, revision = self._machine.queues, self._machine.revision
         ready_by_queue: dict[str, int] = {}
         for wait in list(self._parked):
-            for queue, _ in wait.command.queues:
+            if wait.empty_revision == revision:
+                continue  # nothing was for it, and nothing has changed since
+            command = wait.command
+            names = tuple([name for name, _ in command.queues])
+            if not queues.has_ready(names, command.types):
+                continue
+            for queue in names:
                 left = ready_by_queue.get(queue)
                 if left is None:
-                    ready = self._machine.queues.ready_count(queue)
-                    left = ready - self._asked.get(queue, 0)
+                    left = queues.ready_count(queue) - self._asked.get(queue, 0)
                 if left > 0:
-                    ready_by_queue[queue] = left - wait.command.jobs_max
+                    ready_by_queue[queue] = left - command.jobs_max
                     self._propose(wait, queue)
                     break
                 ready_by_queue[queue] = left
@@ -100,6 +106,7 @@ class Reserves:
         else:
             del self._asked[queue]
         if answered.answer == _NOTHING:
+            wait.empty_revision = answered.revision
             self._parked[wait] = None
             return False
         return True
@@ -141,6 +148,7 @@ class _Wait:
         "asked_queue",
         "command",
         "deadline_ms",
+        "empty_revision",
         "request",
         "sink",
         "tag",
@@ -162,6 +170,7 @@ class _Wait:
         self.tag = tag
         self.deadline_ms = deadline_ms
         self.asked_queue = ""
+        self.empty_revision = -1
         self._is_answered = False
 
     def answer(self, tag: int, answered: Answered) -> None:

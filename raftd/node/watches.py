@@ -129,7 +129,7 @@ class Watch:
             event
             for record in records
             for event in record.events
-            if keep(event) and revision_of(event) >= first_rev
+            if keep(event) and _revision_of(event) >= first_rev
         ]
         if prepare is None:
             return list(kept)
@@ -145,7 +145,7 @@ class Watch:
         self._next_rev = revision + 1
 
 
-def revision_of(event: Event) -> int:
+def _revision_of(event: Event) -> int:
     """Return the revision of an event (a key's event is its version record)."""
     rev: int = event.mod_rev if hasattr(event, "mod_rev") else event.rev
     return rev

@@ -23,7 +23,11 @@ class Cluster:
     def __init__(self, data_dir: Path, size: int = 3, **settings: int) -> None:
         ports = free_ports(2 * size)
         self._dir = data_dir
-        self._settings: dict[str, Any] = {"heartbeat_ms": 20, "election_ms": 200, **settings}
+        self._settings: dict[str, Any] = {
+            "heartbeat_ms": 20,
+            "election_ms": 200,
+            **settings,
+        }
         self.members = tuple(
             Member(
                 id=index + 1,
