@@ -13,8 +13,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import raftclient
 from raftclient import aio
+from raftclient.errors import JobFinal, ReservationLost
 from raftclient.txn import increment
 
 __all__ = ["WORD_KEYS", "count_words", "main"]
@@ -64,7 +64,7 @@ async def _work(endpoints: str, queue: str, concurrency: int) -> dict[str, objec
                     ]
                     try:
                         await job.complete(ops=ops)
-                    except (raftclient.ReservationLost, raftclient.JobFinal):
+                    except (ReservationLost, JobFinal):
                         told["refused"] += 1
                     else:
                         told["done"] += 1
