@@ -45,6 +45,10 @@ class ElectionTable:
         found: Election = self._elections[self._names[epoch]]
         return found
 
+    def name_of(self, epoch: int) -> str | None:
+        """Return which election a live epoch is of."""
+        return self._names.get(epoch)
+
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         """Return names of elections above ``after``, rising, at most ``limit``."""
         return names_of(self._elections, prefix, after, limit)

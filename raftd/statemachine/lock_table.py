@@ -54,6 +54,10 @@ class LockTable:
         """Return the token that a claimant holds of a lock, 0 for none."""
         return self._tokens.get((name, lease, claimant), 0)
 
+    def name_of(self, token: int) -> str | None:
+        """Return which lock a live token is of."""
+        return self._names.get(token)
+
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         """Return names of locks above ``after``, rising, at most ``limit``."""
         return names_of(self._locks, prefix, after, limit)

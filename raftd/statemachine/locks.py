@@ -95,6 +95,12 @@ class Locks(Module):
             return None
         return view_of(lock, [claim for _, claim in self._waiting.line(name)])
 
+    def name_of(self, claim: int) -> str | None:
+        """Return the name that a token or a ticket is about, None if over."""
+        if claim in self._waiting:
+            return self._waiting[claim].name
+        return self._table.name_of(claim)
+
     def names(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[str]:
         """Return names of locks above ``after``, rising, at most ``limit``."""
         return self._table.names(prefix, after, limit)

@@ -31,6 +31,7 @@ from raftd.statemachine.queues.table import JobTable
 from raftd.statemachine.queues.tasks import Tasks
 from raftd.statemachine.queues.work import Work
 from raftd.statemachine.queues.worker import Worker
+from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.jobs import (
     CancelJob,
     CompleteJob,
@@ -178,6 +179,10 @@ class Queues(Module):
         """
         audit_jobs(self._table, self._life.family)
         return jobs_bytes(self._table)
+
+    def why_not_completed(self, job: int, token: int) -> Refusal | None:
+        """Return what keeps a token from completing its job; None if it has or may."""
+        return self._worker.why_not_completed(job, token)
 
     # --- timers, leases, promotions, tasks -------------------------------------
 

@@ -87,6 +87,14 @@ class Worker:
             return job
         return _refuse_token(job, token)
 
+    def why_not_completed(self, number: int, token: int) -> Refusal | None:
+        """Return what keeps a token from completing its job; None if it has or may."""
+        job = self._live(number, token)
+        if not isinstance(job, Refusal):
+            return None
+        is_done = self._ended(number, token, EndingCall.COMPLETE) is not None
+        return None if is_done else job
+
     # --- calls that keep the job -----------------------------------------------
 
     def extend(self, command: ExtendJob) -> JobExtended | Refusal:

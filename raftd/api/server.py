@@ -1,0 +1,130 @@
+"""The gRPC server of a member: all services, health, reflection, one port.
+
+Rule: gRPC's own size limit lies well above ours, so that a request that is too large
+gets its sentence and not a bare RESOURCE_EXHAUSTED.
+
+Source: DESIGN.md section 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from raftd.api.limits import DEFAULT_DOOR_LIMITS, DoorLimits
+from raftd.api.registry import Table, service_names
+from raftd.api.stream import StreamDoor
+from raftd.api.unary import UnaryDoor
+from raftd.node.service import NodeService
+
+__all__ = ["ApiServer", "ListenFailed"]
+
+_STREAM_SERVICE: Final = "raftpb.v1.SessionService"
+_STREAM_METHOD: Final = "StreamSession"
+
+
+class ListenFailed(Exception):
+    """The address cannot be listened on; the sentence says which and what to do."""
+
+
+class ApiServer:
+    """Serves clients on one address.
+
+    Args:
+        node: Answers.
+        address: ``host:port``; port 0 = any free one.
+        limits: What the doors allow.
+    """
+
+    def __init__(
+        self,
+        node: NodeService,
+        address: str,
+        limits: DoorLimits = DEFAULT_DOOR_LIMITS,
+    ) -> None:
+        self.port = 0
+        """The port it listens on, once it does."""
+        self._address: Final = address
+        table = Table(limits)
+        self._streams: Final = StreamDoor(node, table, limits)
+        self._server: Final = grpc.aio.server(options=_options(limits))
+        self._health: Final = health.aio.HealthServicer()
+        self._names: Final = service_names()
+        self._add_services(UnaryDoor(node, table, limits))
+
+    async def start(self) -> None:
+        """Listen; the member says NOT_SERVING until ``set_serving``.
+
+        Raises:
+            ListenFailed: Tell the operator; another port or address is needed.
+        """
+        try:
+            self.port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise ListenFailed(
+                f"cannot listen for clients on {self._address}: the port is in use or"
+                " the address is not this machine's"
+            ) from error
+        await self.set_serving(is_serving=False)
+        await self._server.start()
+
+    async def set_serving(self, *, is_serving: bool) -> None:
+        """Say through the health service whether this member can serve."""
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if is_serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more calls, let those in flight finish for a while, then end them.
+
+        May be called twice, or before ``start``.
+        """
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    def _add_services(self, door: UnaryDoor) -> None:
+        services = door.handlers()
+        stream: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+            self._stream
+        )
+        services[_STREAM_SERVICE][_STREAM_METHOD] = stream
+        self._server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(service, handlers)
+                for service, handlers in services.items()
+            ]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+
+    async def _stream(
+        self,
+        messages: AsyncIterable[bytes],
+        context: grpc.aio.ServicerContext[bytes, bytes],
+    ) -> None:
+        await self._streams.serve(messages, context)
+
+
+def _options(limits: DoorLimits) -> list[tuple[str, int]]:
+    message_bytes_max = max(limits.message_bytes_max, 2 * limits.request_bytes_max)
+    return [
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        # Two members must not share a port unnoticed.
+        ("grpc.so_reuseport", 0),
+        # Clients keep idle streams alive; do not take their pings for an attack.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

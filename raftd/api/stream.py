@@ -1,0 +1,318 @@
+"""Session streams: requests in, pipelined and batched; answers out through the sink.
+
+One message may hold many requests; each costs a few microseconds: a look-up in the
+table, its translator, and ``submit``. There is one task that reads, one that writes,
+and one per watch.
+
+Rules:
+* The first message is a hello, and only the first. A session's stream is served by the
+  leader: elsewhere it ends at once and says who leads.
+* Writes carry a number from 1, reads and watches none. A stream without a session may
+  only read and watch.
+* A request that makes no sense is refused under its tag and the stream lives on. What
+  leaves open which requests were meant (bytes that are no message, a tag in use) ends
+  the stream: a refusal under a doubtful tag could be taken for another's outcome.
+* Reads are linearizable, which is as fresh as any revision the client can have seen.
+
+Source: SEMANTICS.md section 1; DESIGN.md section 7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from functools import partial
+from typing import Any, Final, assert_never
+
+from google.protobuf.message import DecodeError
+
+from raftd.api.calls import Call, Direct, Read, Watch, WatchPlan, Write, guard_query
+from raftd.api.checks import fences_of, invalid
+from raftd.api.limits import DoorLimits
+from raftd.api.registry import Table
+from raftd.api.sessions import check_session_key
+from raftd.api.stream_sink import MessageWriter, ReplySink
+from raftd.node.service import Answered, NodeService, WatchStream, WriteCall
+from raftd.statemachine.refusals import too_large, too_many
+from raftd.statemachine.schema.base import Fence, Refusal
+from raftpb.v1 import sessions_pb2
+
+__all__ = ["StreamDoor"]
+
+_NO_FENCES: Final[tuple[Fence, ...]] = ()
+
+
+class StreamDoor:
+    """Serves StreamSession."""
+
+    def __init__(self, node: NodeService, table: Table, limits: DoorLimits) -> None:
+        self._node: Final = node
+        self._calls: Final = table.stream_calls
+        self._limits: Final = limits
+
+    async def serve(
+        self, messages: AsyncIterable[bytes], writer: MessageWriter
+    ) -> None:
+        """Serve one stream until it ends or is cancelled."""
+        stream = _Stream(self._node, self._calls, self._limits)
+        await stream.run(aiter(messages), writer)
+
+
+class _Stream:
+    """One stream."""
+
+    def __init__(
+        self, node: NodeService, calls: Mapping[str, Call], limits: DoorLimits
+    ) -> None:
+        self._node: Final = node
+        self._calls: Final = calls
+        self._limits: Final = limits
+        self._sink: Final = ReplySink(node, limits, self._stop)
+        self._pending: Final = self._sink.pending
+        self._session = 0
+        self._session_key = b""
+        self._is_attached = False
+        self._reader: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # --- life ------------------------------------------------------------------------
+
+    async def run(self, messages: AsyncIterator[bytes], writer: MessageWriter) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self._reader = tasks.create_task(self._read_all(messages))
+                await self._sink.write_all(writer)
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Ask and wait for nothing more; what is written still goes out."""
+        if self._is_attached:
+            self._is_attached = False
+            self._node.detach(self._session, self._sink)
+        if self._reader is not None:
+            self._reader.cancel()
+        for watch in self._sink.watches.values():
+            watch.cancel()
+
+    async def _read_all(self, messages: AsyncIterator[bytes]) -> None:
+        """Take messages until there are no more, or one ends the stream."""
+        async for raw in messages:
+            refusal = self._take_message(raw)
+            if refusal is not None:
+                self._sink.close(refusal)
+                return
+            self._sink.flush()
+        self._sink.last_request_in()
+
+    # --- messages --------------------------------------------------------------------
+
+    def _take_message(self, raw: bytes) -> Refusal | None:
+        """Take what a message holds; a refusal ends the stream."""
+        try:
+            message = sessions_pb2.StreamSessionRequest.FromString(raw)
+        except DecodeError:
+            return invalid("the bytes are no message of a session stream")
+        if message.HasField("hello"):
+            refusal = self._greet(message.hello)
+            if refusal is not None:
+                return refusal
+        elif not self._is_attached:
+            return invalid("the first message of a stream carries a hello")
+        for tag in message.cancel_tags:
+            watch = self._sink.watches.pop(tag, None)
+            if watch is not None:
+                watch.cancel()
+        if message.keepalive or message.keepalive_leases:
+            refusal = self._renew(message)
+            if refusal is not None:
+                return refusal
+        return self._take_requests(message, len(raw))
+
+    def _greet(self, hello: sessions_pb2.StreamHello) -> Refusal | None:
+        if self._is_attached:
+            return invalid("only the first message of a stream carries a hello")
+        session, key = hello.session_id, hello.session_key
+        if session:
+            refusal = check_session_key(key)
+        else:
+            refusal = invalid("a session key comes with its session") if key else None
+        refusal = refusal or self._node.attach(session, key, self._sink)
+        if refusal is not None:
+            return refusal
+        self._session, self._session_key = session, key
+        self._is_attached = True
+        ttl_ms, number_max = 0, 0
+        if session:
+            machine = self._node.machine
+            ttl_ms = machine.leases.ttl_ms(session)
+            number_max = machine.sessions.number_max(session)
+        self._sink.welcome(ttl_ms, number_max)
+        return None
+
+    def _take_requests(
+        self, message: sessions_pb2.StreamSessionRequest, size_bytes: int
+    ) -> Refusal | None:
+        acknowledged = message.acknowledged
+        bytes_max = self._limits.request_bytes_max
+        is_any_large = size_bytes > bytes_max
+        for request in message.requests:
+            tag = request.tag
+            if tag in self._pending or tag in self._sink.watches:
+                return invalid(f"tag {tag} is in use on this stream", tag=str(tag))
+            refusal: Refusal | None
+            if is_any_large and request.ByteSize() > bytes_max:
+                refusal = too_large(
+                    "the request", request.ByteSize(), "request_bytes_max", bytes_max
+                )
+            else:
+                refusal = self._take(request, tag, acknowledged)
+            if refusal is not None:
+                self._sink.refuse(tag, refusal)
+        return None
+
+    def _renew(self, message: sessions_pb2.StreamSessionRequest) -> Refusal | None:
+        leases = list(message.keepalive_leases)
+        if not self._session:
+            return invalid("a stream without a session has nothing to renew")
+        limit = self._limits.keepalive_leases_max
+        if len(leases) > limit:
+            return too_large(
+                "the number of leases to renew",
+                len(leases),
+                "keepalive_leases_max",
+                limit,
+            )
+        done = partial(self._renewed, message.keepalive_id)
+        self._node.renew(self._session, leases, done)
+        return None
+
+    def _renewed(self, keepalive_id: int, counts: bool, lost: list[int]) -> None:
+        if counts:
+            self._sink.renewed(keepalive_id, lost)
+
+    def _take(
+        self, request: sessions_pb2.StreamRequest, tag: int, acknowledged: int
+    ) -> Refusal | None:
+        """Begin one request, or say why not."""
+        field = request.WhichOneof("body")
+        if field is None:
+            return invalid("the request is empty, or unknown to this version")
+        call = self._calls[field]
+        if type(call) is Write:
+            return self._write(call, request, tag, acknowledged)
+        if request.number:
+            return invalid(f"{field} is no write and carries no number")
+        match call:
+            case Read():
+                return self._read(call, getattr(request, field), tag)
+            case Watch():
+                return self._watch(call, getattr(request, field), tag)
+            case Write() | Direct():
+                raise AssertionError(f"{field} is not of this kind")
+            case _:
+                assert_never(call)
+
+    # --- requests --------------------------------------------------------------------
+
+    def _write(
+        self,
+        call: Write,
+        request: sessions_pb2.StreamRequest,
+        tag: int,
+        acknowledged: int,
+    ) -> Refusal | None:
+        session = self._session
+        number = request.number
+        if not number or not session:
+            return _unnumbered(session)
+        sink = self._sink
+        if sink.hold_back is not None:
+            return sink.hold_back
+        body: Any = getattr(request, call.field)
+        command = call.to_command(body, session)
+        if isinstance(command, Refusal):
+            return command
+        if len(self._pending) >= self._limits.stream_requests_max:
+            sink.hold_back = self._too_many_requests()
+            return sink.hold_back
+        fences = _NO_FENCES
+        if request.fences:
+            translated = fences_of(request.fences, self._limits)
+            if isinstance(translated, Refusal):
+                return translated
+            fences = translated
+        self._pending[tag] = call if call.bind is None else call.bind(body)
+        self._node.submit(
+            WriteCall(
+                command=command,
+                session=session,
+                session_key=self._session_key,
+                number=number,
+                acknowledged=acknowledged,
+                fences=fences,
+                wait_ms=0 if call.wait_ms is None else call.wait_ms(body),
+            ),
+            sink,
+            tag,
+        )
+        return None
+
+    def _read(self, call: Read, body: Any, tag: int) -> Refusal | None:
+        if len(self._pending) >= self._limits.stream_requests_max:
+            return self._too_many_requests()
+        query = call.to_query(body)
+        if isinstance(query, Refusal):
+            return query
+        query = guard_query(call.field, query)
+        self._pending[tag] = call
+        if body.read.stale:
+            machine = self._node.machine
+            answered: Any = query(machine)
+            self._sink.answer(tag, Answered(answered, machine.revision))
+        else:
+            self._node.read_soon(query, self._sink, tag)
+        return None
+
+    def _watch(self, call: Watch, body: Any, tag: int) -> Refusal | None:
+        limit = self._limits.stream_watches_max
+        watches = self._sink.watches
+        if len(watches) >= limit:
+            return too_many("watches on this stream", "stream_watches_max", limit)
+        plan = call.to_watch(body)
+        if isinstance(plan, Refusal):
+            return plan
+        watch = self._node.watch(plan.spec)
+        if isinstance(watch, Refusal):
+            return watch
+        assert self._tasks is not None, "requests are read within the group"
+        watches[tag] = self._tasks.create_task(
+            self._follow(call.field, plan, watch, tag)
+        )
+        return None
+
+    async def _follow(
+        self, field: str, plan: WatchPlan, watch: WatchStream, tag: int
+    ) -> None:
+        """Pass a watch on, no faster than the client takes it."""
+        try:
+            while True:
+                batch = await watch.next()
+                messages = plan.to_messages(batch)
+                self._sink.push(tag, field, batch.revision, messages)
+                await self._sink.wait_for_room()
+        finally:
+            watch.close()
+
+    def _too_many_requests(self) -> Refusal:
+        limit = self._limits.stream_requests_max
+        return too_many(
+            "requests in flight on this stream", "stream_requests_max", limit
+        )
+
+
+def _unnumbered(session: int) -> Refusal:
+    if not session:
+        return invalid("a stream without a session may only read and watch")
+    return invalid("a write on a session stream carries a number from 1")
