@@ -77,6 +77,20 @@ class Feed(Generic[E]):
         return self
 
     async def __anext__(self) -> E:
+        await self._filled()
+        return self._items.popleft()
+
+    async def batch(self) -> list[E]:
+        """Wait for the next items, and return all that are there; empty = closed."""
+        try:
+            await self._filled()
+        except StopAsyncIteration:
+            return []
+        items = list(self._items)
+        self._items.clear()
+        return items
+
+    async def _filled(self) -> None:
         while not self._items:
             if self._error is not None:
                 raise self._error.fresh()
@@ -92,7 +106,6 @@ class Feed(Generic[E]):
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._items.popleft()
 
     def close(self) -> None:
         """End the watch; may be called twice."""
