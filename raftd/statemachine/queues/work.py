@@ -105,6 +105,7 @@ class Work:
     def run(self, rows_max: int) -> int:
         """Do a step of each task while there are rows to spend; return how many."""
         self._context.rev()
+        rows_max = min(rows_max, self._context.limits.work_rows_max)
         spent = 0
         while self._tasks and spent < rows_max:
             number, _ = self._tasks.first()
