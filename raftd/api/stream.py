@@ -30,6 +30,7 @@ from raftd.api.calls import Call, Direct, Read, Watch, WatchPlan, Write, guard_q
 from raftd.api.checks import fences_of, invalid
 from raftd.api.limits import DoorLimits
 from raftd.api.registry import Table
+from raftd.api.relay import Relay
 from raftd.api.sessions import check_session_key
 from raftd.api.stream_sink import MessageWriter, ReplySink
 from raftd.node.service import Answered, NodeService, WatchStream, WriteCall
@@ -49,13 +50,30 @@ class StreamDoor:
         self._node: Final = node
         self._calls: Final = table.stream_calls
         self._limits: Final = limits
+        self._relay: Final = Relay(node)
 
     async def serve(
         self, messages: AsyncIterable[bytes], writer: MessageWriter
     ) -> None:
         """Serve one stream until it ends or is cancelled."""
+        arriving = aiter(messages)
+        first = await anext(arriving, None)
+        if first is None:
+            return
+        address = self._relay.leader_address(first)
+        if address:
+            await self._relay.run(address, first, arriving, writer)
+            return
         stream = _Stream(self._node, self._calls, self._limits)
-        await stream.run(aiter(messages), writer)
+        await stream.run(_from_first(first, arriving), writer)
+
+
+async def _from_first(
+    first: bytes, others: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    yield first
+    async for message in others:
+        yield message
 
 
 class _Stream:
@@ -299,9 +317,8 @@ class _Stream:
         try:
             while True:
                 batch = await watch.next()
-                messages = plan.to_messages(batch)
-                self._sink.push(tag, field, batch.revision, messages)
-                await self._sink.wait_for_room()
+                for message in plan.to_messages(batch):
+                    await self._sink.push(tag, field, batch.revision, message)
         finally:
             watch.close()
 
