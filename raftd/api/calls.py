@@ -10,7 +10,7 @@ Source: DESIGN.md sections 3 and 7.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -91,11 +91,12 @@ class WatchPlan:
     """A watch to begin, and how its batches become messages.
 
     Attributes:
-        to_messages: May keep state from batch to batch; messages lack their header.
+        to_messages: May keep state from batch to batch; messages lack their header. A
+            batch can be much larger than a message, so they are made one by one.
     """
 
     spec: WatchSpec
-    to_messages: Callable[[WatchBatch], Sequence[Message]]
+    to_messages: Callable[[WatchBatch], Iterable[Message]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

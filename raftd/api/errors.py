@@ -33,6 +33,7 @@ __all__ = [
     "applied_of",
     "fill_refusal",
     "internal",
+    "to_proto",
     "to_status",
 ]
 
@@ -144,6 +145,13 @@ def fill_refusal(message: common_pb2.Refusal, refusal: Refusal) -> None:
     for name, value in refusal.details.items():
         if name != _APPLIED:
             message.details[name] = value
+
+
+def to_proto(refusal: Refusal) -> common_pb2.Refusal:
+    """Make a stream's message of a refusal."""
+    message = common_pb2.Refusal()
+    fill_refusal(message, refusal)
+    return message
 
 
 def to_status(refusal: Refusal) -> status_pb2.Status:

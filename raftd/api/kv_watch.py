@@ -8,7 +8,7 @@ Source: SEMANTICS.md section 2 (Watch).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import Message
@@ -120,25 +120,25 @@ def _without_previous(machine: Machine, event: Event) -> _Item:
     return _Item(event, None)
 
 
-def _to_messages(bytes_max: int) -> Callable[[WatchBatch], Sequence[Message]]:
-    def to_messages(batch: WatchBatch) -> list[kv_pb2.WatchKeysResponse]:
+def _to_messages(bytes_max: int) -> Callable[[WatchBatch], Iterable[Message]]:
+    def to_messages(batch: WatchBatch) -> Iterator[kv_pb2.WatchKeysResponse]:
         kind = _KINDS[batch.kind]
         message = kv_pb2.WatchKeysResponse(kind=kind)
-        messages = [message]
         room = bytes_max
         revision = 0
-        is_split_free = batch.kind is WatchKind.INITIAL
+        # A list is of one revision, and may be cut anywhere.
+        is_list = batch.kind is WatchKind.INITIAL
         for item in batch.items:
             rev = item.key_value.mod_rev
-            if room <= 0 and (is_split_free or rev != revision):
-                message.revision = batch.revision if is_split_free else revision
+            if room <= 0 and (is_list or rev != revision):
+                message.revision = batch.revision if is_list else revision
+                yield message
                 message = kv_pb2.WatchKeysResponse(kind=kind)
-                messages.append(message)
                 room = bytes_max
             room -= _fill_event(message.events.add(), item)
             revision = rev
         message.revision = batch.revision
-        return messages
+        yield message
 
     return to_messages
 

@@ -175,9 +175,10 @@ class _Stream:
         acknowledged = message.acknowledged
         bytes_max = self._limits.request_bytes_max
         is_any_large = size_bytes > bytes_max
+        pending, watches = self._pending, self._sink.watches
         for request in message.requests:
             tag = request.tag
-            if tag in self._pending or tag in self._sink.watches:
+            if tag in pending or tag in watches:
                 return invalid(f"tag {tag} is in use on this stream", tag=str(tag))
             refusal: Refusal | None
             if is_any_large and request.ByteSize() > bytes_max:

@@ -24,8 +24,8 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
 
-from raftd.api.calls import Read, Write, fill_guarded
-from raftd.api.errors import fill_refusal
+from raftd.api.calls import Read, Write
+from raftd.api.errors import fill_refusal, internal
 from raftd.api.headers import fill_header
 from raftd.api.limits import DoorLimits
 from raftd.node.service import Answered, NodeService
@@ -71,6 +71,8 @@ class ReplySink:
         self._node: Final = node
         self._machine: Final = node.machine  # a leader never takes in another state
         self._limits: Final = limits
+        self._replies_max: Final = limits.replies_max
+        self._replies_bytes_max: Final = limits.replies_bytes_max
         self._on_end: Final = on_end
         self._is_open = True
         self._is_last_request_in = False
@@ -97,11 +99,15 @@ class ReplySink:
         if type(result) is Refusal:
             self._refuse(call, reply, result)
         elif type(call) is Write:
-            body = getattr(reply, call.field)
-            refusal = fill_guarded(call, body, result, self._machine)
+            # As ``fill_guarded``, without its call: this runs once per write.
+            try:
+                refusal = call.fill(getattr(reply, call.field), result, self._machine)
+            except Exception as error:  # told to the caller and the log
+                refusal = internal(call.field, error)
             if refusal is not None:
                 fill_refusal(reply.refusal, refusal)
-            if call.is_large is not None and call.is_large(result):
+            is_large = call.is_large
+            if is_large is not None and is_large(result):
                 self._bytes += reply.ByteSize()
         else:
             getattr(reply, call.field).CopyFrom(result)
@@ -150,19 +156,19 @@ class ReplySink:
         fill_refusal(reply.refusal, refusal)
         self._bytes += reply.ByteSize()
 
-    def push(
-        self, tag: int, field: str, revision: int, messages: Sequence[Message]
-    ) -> None:
-        """Take a batch of a watch."""
+    async def push(self, tag: int, field: str, revision: int, message: Message) -> None:
+        """Take one message of a watch, when there is room for it."""
+        # Woken together, all but the first may find the room taken again.
+        while not self._room.is_set():
+            await self._room.wait()
         if not self._is_open:
             return
-        for message in messages:
-            reply = self._next_reply()
-            reply.tag = tag
-            reply.revision = revision
-            getattr(reply, field).CopyFrom(message)
-            self._bytes += reply.ByteSize()
-        if self._queued_bytes() > self._limits.stream_watch_bytes_max:
+        reply = self._next_reply()
+        reply.tag = tag
+        reply.revision = revision
+        getattr(reply, field).CopyFrom(message)
+        self._bytes += reply.ByteSize()
+        if self._full_bytes + self._bytes > self._limits.stream_watch_bytes_max:
             self._room.clear()
         self.flush()
 
@@ -178,10 +184,6 @@ class ReplySink:
         """End as soon as nothing is pending: the client will ask no more."""
         self._is_last_request_in = True
         self._end_if_idle()
-
-    async def wait_for_room(self) -> None:
-        """Wait until the client has taken most of what there is."""
-        await self._room.wait()
 
     # --- out -------------------------------------------------------------------------
 
@@ -223,8 +225,7 @@ class ReplySink:
         self._bytes += reply.ByteSize()
 
     def _next_reply(self) -> sessions_pb2.StreamReply:
-        limits = self._limits
-        if self._count >= limits.replies_max or self._bytes >= limits.replies_bytes_max:
+        if self._count >= self._replies_max or self._bytes >= self._replies_bytes_max:
             self._close_message()
         self._count += 1
         self._bytes += _SMALL_BYTES
@@ -250,9 +251,6 @@ class ReplySink:
             self._full.clear()
             self._full_bytes = 0
             self.close(_too_slow(limit))
-
-    def _queued_bytes(self) -> int:
-        return self._full_bytes + self._bytes
 
     def _end_if_idle(self) -> None:
         if not self.pending and not self.watches:

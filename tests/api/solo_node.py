@@ -33,12 +33,17 @@ from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.entry import encode_batch, seal
 from raftd.statemachine.schema.jobs import JobsReserved
 
-__all__ = ["CLUSTER_ID", "SoloNode"]
+__all__ = ["CLUSTER_ID", "SoloNode", "hash_key"]
 
 CLUSTER_ID = b"c" * 16
 T = TypeVar("T")
 _Waiting = tuple[AnswerSink, int]
 _Offered = tuple[msgspec.Raw, AnswerSink, int, WriteCall]
+
+
+def hash_key(key: bytes) -> bytes:
+    """Return what the log holds of a session's key."""
+    return hashlib.blake2b(key, digest_size=16).digest()
 
 
 class SoloNode:
@@ -64,6 +69,7 @@ class SoloNode:
         self.timeouts: list[float | None] = []
         self.streams: dict[int, AnswerSink] = {}
         self.detached: list[int] = []
+        self.is_detached = asyncio.Event()
         self.watches = Watches(self.machine)
         self._now_ms = 1000
         self._queue: list[_Offered] = []
@@ -74,6 +80,7 @@ class SoloNode:
         self._parked: list[_Offered] = []
         self._is_turn_due = False
         self._came_in = asyncio.Event()
+        self._watch_closed = asyncio.Event()
 
     async def has_writes(self, count: int) -> None:
         """Wait until so many writes have come in."""
@@ -81,8 +88,18 @@ class SoloNode:
             self._came_in.clear()
             await self._came_in.wait()
 
+    async def has_no_watches(self) -> None:
+        """Wait until the last watch is closed."""
+        while len(self.watches):
+            await self._watch_closed.wait()
+            self._watch_closed.clear()
+
     def header(self) -> Header:
         return Header(self.machine.revision, 7, self.leader, CLUSTER_ID, self.node_id)
+
+    def drop_queued(self) -> None:
+        """Forget what was not applied yet."""
+        self._queue.clear()
 
     def advance(self, by_ms: int) -> None:
         """Move the lease clock, and apply what is due."""
@@ -135,7 +152,9 @@ class SoloNode:
         return ReadAnswer(value, self.machine.revision, 5 if is_stale else 0)
 
     def watch(self, spec: WatchSpec) -> WatchStream | Refusal:
-        return self.refusing or self.watches.open(spec)
+        if self.refusing is not None:
+            return self.refusing
+        return _Closing(self.watches.open(spec), self._watch_closed)
 
     async def status(self, *, is_for_all: bool) -> Sequence[MemberState]:
         states = [
@@ -156,6 +175,7 @@ class SoloNode:
 
     def detach(self, session: int, sink: AnswerSink) -> None:
         self.detached.append(session)
+        self.is_detached.set()
         self._parked = [each for each in self._parked if each[1] is not sink]
 
     def submit(self, call: WriteCall, sink: AnswerSink, tag: int) -> None:
@@ -193,7 +213,7 @@ class SoloNode:
         known = self.machine.sessions.key_hash(session)
         if known is None:
             return Refusal(Reason.SESSION_UNKNOWN, f"session {session} is unknown here")
-        if known != hashlib.blake2b(key, digest_size=16).digest():
+        if known != hash_key(key):
             return Refusal(Reason.DENIED, f"not the key of session {session}")
         return None
 
@@ -254,3 +274,16 @@ class SoloNode:
             self._queue.extend(self._parked)
             self._parked.clear()
             self._wake()
+
+
+class _Closing:
+    """A watch that tells when it is closed."""
+
+    def __init__(self, watch: WatchStream, closed: asyncio.Event) -> None:
+        self._watch = watch
+        self._closed = closed
+        self.next = watch.next
+
+    def close(self) -> None:
+        self._watch.close()
+        self._closed.set()
