@@ -1,0 +1,125 @@
+"""What the tests on real processes share: waiting for a state, and asking nodes.
+
+Rules: nothing here asserts how long something took. A deadline only ends a test whose
+event never comes, so it is far beyond what a slow machine needs.
+
+Source: SEMANTICS.md section 7 (status).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+import grpc
+
+from cluster.processes import Processes
+from raftpb.v1 import cluster_pb2, cluster_pb2_grpc
+
+__all__ = [
+    "DEADLINE_S",
+    "eventually",
+    "eventually_async",
+    "everybody_agrees",
+    "leader_of",
+    "status_of",
+    "wait_until_agreed",
+    "wait_until_serving",
+]
+
+T = TypeVar("T")
+
+DEADLINE_S: Final = 40.0
+_POLL_S: Final = 0.05
+_CALL_S: Final = 2.0
+_Role = cluster_pb2.MemberStatus
+
+
+def eventually(look: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """Look again and again until there is something true, and return it."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end_s, f"it never came about that {what}"
+        time.sleep(_POLL_S)
+
+
+async def eventually_async(
+    look: Callable[[], T], what: str, deadline_s: float = DEADLINE_S
+) -> T:
+    """Do as ``eventually`` without blocking the loop between two looks."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end_s, f"it never came about that {what}"
+        await asyncio.sleep(_POLL_S)
+
+
+def status_of(nodes: Processes, node_id: int) -> cluster_pb2.MemberStatus | None:
+    """Ask a node about itself; None if it does not answer."""
+    with grpc.insecure_channel(nodes.endpoint(node_id)) as channel:
+        stub = cluster_pb2_grpc.ClusterServiceStub(channel)
+        try:
+            answer = stub.GetStatus(
+                cluster_pb2.GetStatusRequest(), timeout=_CALL_S, wait_for_ready=True
+            )
+        except grpc.RpcError:
+            return None
+    (member,) = answer.members
+    return member
+
+
+def leader_of(nodes: Processes) -> int:
+    """Wait until the running nodes follow one of them, and say which."""
+
+    def look() -> int:
+        found = [status_of(nodes, node_id) for node_id in nodes.running]
+        leaders = {status.leader if status else 0 for status in found}
+        if len(leaders) != 1:
+            return 0
+        leader = leaders.pop()
+        roles = {status.node_id: status.role for status in found if status}
+        return leader if roles.get(leader) == _Role.ROLE_LEADER else 0
+
+    return eventually(look, "all running nodes follow one leader")
+
+
+def wait_until_serving(nodes: Processes, wanted: Iterable[int] = ()) -> None:
+    """Wait until nodes (all running ones) answer and know a leader."""
+    for node_id in tuple(wanted) or nodes.running:
+
+        def look(node_id: int = node_id) -> bool:
+            status = status_of(nodes, node_id)
+            return status is not None and status.leader != 0
+
+        eventually(look, f"node {node_id} serves")
+
+
+def everybody_agrees(nodes: Processes, index: int) -> bool:
+    """Tell whether each node has compared its state at or after an index."""
+    found = [status_of(nodes, node_id) for node_id in nodes.ids]
+    for status in found:
+        assert status is None or "differs" not in status.trouble, status.trouble
+    return all(
+        status is not None and not status.trouble and status.compared_index >= index
+        for status in found
+    )
+
+
+def wait_until_agreed(nodes: Processes) -> None:
+    """Wait until all nodes hold the same state at a mark after all that was written.
+
+    Needs `--checkpoint-interval-ms` to be short: marks come with writes.
+    """
+    leader = status_of(nodes, leader_of(nodes))
+    assert leader is not None, "a leader answers"
+    eventually(
+        lambda: everybody_agrees(nodes, leader.last_index),
+        f"all nodes compared their states at or after entry {leader.last_index}",
+    )
