@@ -98,6 +98,7 @@ def fill_job(
         message.savepoint = job.savepoint
     if job.state is JobState.RESERVED:
         message.worker = job.worker
+        message.lease_id = job.lease
         message.token = job.token
         message.due_in_ms = max(0, job.reserved_until_ms - now_ms)
     elif job.state is JobState.SCHEDULED:

@@ -180,13 +180,16 @@ class _Stream:
             tag = request.tag
             if tag in pending or tag in watches:
                 return invalid(f"tag {tag} is in use on this stream", tag=str(tag))
+            call = self._calls.get(request.WhichOneof("body") or "")
             refusal: Refusal | None
             if is_any_large and request.ByteSize() > bytes_max:
                 refusal = too_large(
                     "the request", request.ByteSize(), "request_bytes_max", bytes_max
                 )
+            elif type(call) is Write:
+                refusal = self._write(call, request, tag, acknowledged)
             else:
-                refusal = self._take(request, tag, acknowledged)
+                refusal = self._ask(call, request, tag)
             if refusal is not None:
                 self._sink.refuse(tag, refusal)
         return None
@@ -211,25 +214,21 @@ class _Stream:
         if counts:
             self._sink.renewed(keepalive_id, lost)
 
-    def _take(
-        self, request: sessions_pb2.StreamRequest, tag: int, acknowledged: int
+    def _ask(
+        self, call: Call | None, request: sessions_pb2.StreamRequest, tag: int
     ) -> Refusal | None:
-        """Begin one request, or say why not."""
-        field = request.WhichOneof("body")
-        if field is None:
+        """Begin what is no write, or say why not."""
+        if call is None:
             return invalid("the request is empty, or unknown to this version")
-        call = self._calls[field]
-        if type(call) is Write:
-            return self._write(call, request, tag, acknowledged)
         if request.number:
-            return invalid(f"{field} is no write and carries no number")
+            return invalid(f"{call.field} is no write and carries no number")
         match call:
             case Read():
-                return self._read(call, getattr(request, field), tag)
+                return self._read(call, getattr(request, call.field), tag)
             case Watch():
-                return self._watch(call, getattr(request, field), tag)
+                return self._watch(call, getattr(request, call.field), tag)
             case Write() | Direct():
-                raise AssertionError(f"{field} is not of this kind")
+                raise AssertionError(f"{call.field} is not asked on a stream")
             case _:
                 assert_never(call)
 
@@ -250,6 +249,11 @@ class _Stream:
         if sink.hold_back is not None:
             return sink.hold_back
         body: Any = getattr(request, call.field)
+        if body.HasField("write"):
+            return invalid(
+                "on a stream a write has no header of its own; its number and fences"
+                " stand beside it"
+            )
         command = call.to_command(body, session)
         if isinstance(command, Refusal):
             return command

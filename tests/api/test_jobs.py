@@ -76,6 +76,7 @@ async def test_a_job_from_enqueue_to_done(stubs: Stubs, node: SoloNode) -> None:
     )
     held = await find(stubs, number)
     assert (held.state, held.worker) == (queues_pb2.JOB_STATE_RESERVED, "w")
+    assert held.lease_id == session
     assert (held.token, held.due_in_ms) == (taken.token, 30_000)
     complete = queues_pb2.CompleteJobRequest(
         job_id=number, token=taken.token, result=b"r"

@@ -278,6 +278,19 @@ async def test_a_senseless_request_is_refused_under_its_tag(stubs: Stubs) -> Non
         assert stream.replies[5][0].HasField("put_key")
 
 
+async def test_fences_in_the_wrong_place_are_not_overlooked(
+    stubs: Stubs, node: SoloNode
+) -> None:
+    async with session_stream(stubs) as stream:
+        request = put(1)
+        request.put_key.write.fences.add(lease_id=99)
+        await stream.send(request)
+        refusal = (await stream.reply(101)).refusal
+        assert refusal.reason == "INVALID_REQUEST"
+        assert refusal.message.endswith("its number and fences stand beside it")
+        assert node.machine.kv.find(b"k") is None
+
+
 async def test_a_stream_without_a_session_reads_only(stubs: Stubs) -> None:
     stream = StreamClient(stubs)
     await stream.hello()

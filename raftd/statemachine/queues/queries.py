@@ -32,6 +32,7 @@ class JobView(msgspec.Struct, frozen=True, gc=False):
         deadline_ms: When it expires if it still waits; None = never.
         token: Of the newest reservation; 0 = none.
         worker: Who has it, if it is reserved.
+        lease: What pays for the reservation; 0 = not reserved, or in its grace.
         reserved_until_ms: When its reservation ends; 0 = not reserved.
         progress: Per mille.
         result: Its first bytes, as far as they are kept.
@@ -61,6 +62,7 @@ class JobView(msgspec.Struct, frozen=True, gc=False):
     delivery: int
     token: int
     worker: str
+    lease: int
     reserved_until_ms: int
     is_cancel_requested: bool
     savepoint: bytes
@@ -233,6 +235,7 @@ class Queries:
             delivery=job.delivery,
             token=job.token,
             worker=held.worker,
+            lease=held.lease,
             reserved_until_ms=held.until_ms,
             is_cancel_requested=held.is_cancel_requested,
             savepoint=trail.savepoint,
