@@ -1,0 +1,323 @@
+"""Clients: sessions with numbered writes, sent again until each has an answer.
+
+Rules: an unanswered write goes, under its number, to any node until it is answered;
+a lost session is followed by a new one only when all its writes have their end.
+Values are unique. What a client was told is checked at once: its write is in the log
+(exactly once, with this answer), a read shows what its revision says, and nothing that
+ended before an operation began comes after it.
+
+Source: RELIABILITY.md section 4 (revision witness, client belief) and section 6.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from raftd.node.service import Answered
+from raftd.statemachine.schema.base import Reason, Refusal, Result
+from raftd.statemachine.schema.entry import AnyCommand, encode_answer, seal
+from raftd.statemachine.schema.kv import (
+    IncrementKey,
+    KeyIncremented,
+    KeyPut,
+    KeyValue,
+    PutKey,
+)
+from raftd.statemachine.schema.locks import AcquireLock, LockGranted, ReleaseLock
+from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
+from tests.sim.invariants import Invariants
+from tests.sim.model import LOCKS
+from tests.sim.node import SimNode
+from tests.sim.options import Options
+from tests.sim.session import Belief, Beliefs
+from tests.sim.world import SimFailure, World
+
+__all__ = ["Client", "Tally"]
+
+_KEYS: Final = (b"a", b"b", b"c")
+_COUNTERS: Final = (b"n0", b"n1")
+_TRY_AGAIN: Final = frozenset({Reason.NOT_LEADER, Reason.NO_LEADER, Reason.OVERLOADED})
+_LOST: Final = frozenset({Reason.SESSION_EXPIRED, Reason.SESSION_UNKNOWN})
+_HOP_US_MAX: Final = 5000
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """What all clients together did and know."""
+
+    begun: int = 0
+    answered: int = 0
+    sessions: int = 0
+    floor: int = 0
+    """The highest revision that any answered operation has shown."""
+    counts: dict[bytes, int] = dataclasses.field(default_factory=dict)
+    """Acknowledged increments."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Op:
+    """One operation until it is answered; a read if there is no command."""
+
+    tag: int
+    number: int
+    command: AnyCommand | None
+    key: bytes
+    floor: int
+    sent_us: int
+    """First sent: an answer may be that of the first attempt."""
+    attempt: int = 0
+
+
+class Client:
+    """One client; the sink of its own answers, at every node."""
+
+    def __init__(
+        self,
+        world: World,
+        client_id: int,
+        options: Options,
+        nodes: dict[int, SimNode],
+        invariants: Invariants,
+        tally: Tally,
+        beliefs: Beliefs,
+    ) -> None:
+        self._world: Final = world
+        self._id: Final = client_id
+        self._options: Final = options
+        self._nodes: Final = nodes
+        self._model: Final = invariants.model
+        self._tally: Final = tally
+        self._rng: Final = world.rng(f"client/{client_id}")
+        self._belief: Final = Belief(world, invariants.model, options.ttl_ms, beliefs)
+        self._node = self._rng.choice(list(nodes))
+        self._tag = 0
+        self._session = 0
+        self._is_lost = False
+        self._key = b""
+        self._next_number = 1
+        self._open: Final[dict[int, _Op]] = {}
+        self._done: Final[dict[int, None]] = {}
+        self._acknowledged = 0
+        self._is_draining = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything it began has its end, and it holds nothing."""
+        return not self._open and not self._belief.held
+
+    def start(self) -> None:
+        """Begin to work, for ever."""
+        self._next_op()
+        self._renew()
+
+    def drain(self) -> None:
+        """Begin nothing more but what gives back what is held."""
+        self._is_draining = True
+
+    # --- what it does ---------------------------------------------------------------
+
+    def _next_op(self) -> None:
+        mean_us = self._options.op_interval_us
+        delay_us = 1 + int(self._rng.expovariate(1 / mean_us))
+        self._world.after(delay_us, f"work c{self._id}", self._next_op)
+        if self._is_lost and not self._open:
+            self._session, self._is_lost = 0, False
+            self._belief.forget()
+        if not self._session:
+            if not self._open and not self._is_draining:
+                self._open_session()
+        elif len(self._open) < self._options.depth and not self._is_lost:
+            self._begin_some()
+
+    def _open_session(self) -> None:
+        self._key = self._rng.randbytes(16)
+        self._next_number, self._acknowledged = 1, 0
+        self._done.clear()
+        command = OpenSession(self._key, self._options.ttl_ms, f"c{self._id}")
+        self._begin(command, b"", is_numbered=False)
+
+    def _begin_some(self) -> None:
+        rng = self._rng
+        held = [name for name in LOCKS if name in self._belief.held]
+        if held and (self._is_draining or rng.random() < 0.3):
+            token = self._belief.held[held[0]]
+            self._belief.let_go(held[0])
+            self._begin(ReleaseLock(held[0], token), b"")
+            return
+        if self._is_draining:
+            return
+        draw = rng.random()
+        if draw < 0.3:
+            key = rng.choice(_KEYS)
+            self._begin(PutKey(key, b"%d.%d" % (self._id, self._tag)), key)
+        elif draw < 0.5:
+            key = rng.choice(_COUNTERS)
+            self._begin(IncrementKey(key, 1), key)
+        elif draw < 0.85:
+            self._begin(None, rng.choice(_KEYS + _COUNTERS))
+        else:
+            self._acquire(rng.choice(LOCKS))
+
+    def _acquire(self, name: str) -> None:
+        is_asked = any(
+            isinstance(op.command, AcquireLock | ReleaseLock)
+            for op in self._open.values()
+        )
+        if is_asked or self._belief.held:
+            return  # one lock at a time, or clients would wait for each other
+        wait_ms = self._rng.choice([0, 500, None])
+        claimant = f"c{self._id}"
+        command = AcquireLock(name, self._session, claimant, wait_ms=wait_ms)
+        self._begin(command, b"")
+
+    def _begin(
+        self, command: AnyCommand | None, key: bytes, *, is_numbered: bool = True
+    ) -> None:
+        self._tag += 1
+        number = 0
+        if command is not None and is_numbered:
+            number, self._next_number = self._next_number, self._next_number + 1
+        now_us = self._world.now_us
+        op = _Op(self._tag, number, command, key, self._tally.floor, now_us)
+        self._open[op.tag] = op
+        self._tally.begun += 1
+        self._send(op)
+
+    # --- sending ----------------------------------------------------------------------
+
+    def _send(self, op: _Op) -> None:
+        op.attempt += 1
+        self._after(f"ask c{self._id}.{op.tag}", self._arrive, op, self._node)
+        patience_us = 2 * self._options.election_us
+        self._world.after(
+            patience_us, f"late c{self._id}.{op.tag}", self._on_late, op, op.attempt
+        )
+
+    def _after(self, label: str, action: object, *args: object) -> None:
+        assert callable(action)
+        self._world.after(self._rng.randrange(_HOP_US_MAX), label, action, *args)
+
+    def _arrive(self, op: _Op, node_id: int) -> None:
+        if op.tag not in self._open:
+            return
+        node = self._nodes[node_id]
+        command, key = op.command, op.key
+        if command is None:
+            node.read(lambda machine: machine.kv.find(key), self, op.tag)
+        else:
+            session = self._session if op.number else 0
+            request = seal(session, op.number, self._acknowledged, command)
+            node.submit(request, self, op.tag)
+
+    def _on_late(self, op: _Op, attempt: int) -> None:
+        if op.tag in self._open and op.attempt == attempt:
+            self._node = self._rng.choice(list(self._nodes))
+            self._send(op)
+
+    def _renew(self) -> None:
+        interval_us = self._options.ttl_ms * 1000 // 4
+        self._world.after(interval_us, f"renew c{self._id}", self._renew)
+        session, sent_us = self._session, self._world.now_us
+        if not session or self._is_lost:
+            return
+
+        def done(lost: Sequence[int] | None) -> None:
+            if lost is not None and session not in lost:
+                self._after(f"renewed c{self._id}", self._on_renewed, session, sent_us)
+
+        node = self._nodes[self._node]
+        self._after(f"renew at n{self._node}", node.renew, session, done)
+
+    def _on_renewed(self, session: int, sent_us: int) -> None:
+        if session == self._session:
+            self._belief.renewed(session, sent_us)
+
+    # --- answers ------------------------------------------------------------------------
+
+    def answer(self, tag: int, answered: Answered) -> None:
+        """Take an answer on its way back; it may be lost."""
+        if self._rng.random() >= min(self._options.loss, 0.2) or self._is_draining:
+            self._after(f"answer c{self._id}.{tag}", self._on_answer, tag, answered)
+
+    def flush(self) -> None:
+        """Nothing is gathered: each answer travels alone."""
+
+    def close(self, refusal: Refusal) -> None:
+        """Never called: streams end above the replica."""
+        raise SimFailure(f"closed: {refusal}")
+
+    def _on_answer(self, tag: int, answered: Answered) -> None:
+        op = self._open.get(tag)
+        answer = answered.answer
+        if op is None:
+            return
+        if isinstance(answer, Refusal) and answer.reason in _TRY_AGAIN:
+            leader = int(answer.details.get("leader", "0"))
+            self._node = leader or self._rng.choice(list(self._nodes))
+            pause_us = 20_000 + self._rng.randrange(50_000)
+            self._world.after(
+                pause_us, f"again c{self._id}.{tag}", self._on_late_at, op, op.attempt
+            )
+            return
+        del self._open[tag]
+        self._tally.answered += 1
+        if op.command is None:
+            self._on_read(op, answered)
+            return
+        self._world.mix(
+            f"told c{self._id}.{tag}", encode_answer(answer), lambda: str(answer)
+        )
+        if op.number:
+            self._on_numbered(op, answer)
+        elif isinstance(answer, SessionOpened):
+            self._session = answer.session
+            self._tally.sessions += 1
+            self._belief.renewed(answer.session, op.sent_us)
+        elif not isinstance(answer, Refusal) or answer.reason not in _LOST:
+            raise SimFailure(f"a session is not opened: {answer}")
+
+    def _on_late_at(self, op: _Op, attempt: int) -> None:
+        if op.tag in self._open and op.attempt == attempt:
+            self._send(op)
+
+    def _on_numbered(self, op: _Op, answer: Result | Refusal) -> None:
+        self._done[op.number] = None
+        while self._acknowledged + 1 in self._done:
+            self._acknowledged += 1
+            del self._done[self._acknowledged]
+        self._model.check_answer((self._session, op.number), answer)
+        match answer:
+            case Refusal(reason=reason):
+                self._is_lost |= reason in _LOST
+            case KeyPut(mod_rev=revision):
+                self._on_revision(op, revision, is_write=True)
+            case KeyIncremented(mod_rev=revision):
+                counts = self._tally.counts
+                counts[op.key] = counts.get(op.key, 0) + 1
+                self._on_revision(op, revision, is_write=True)
+            case LockGranted(token=token):
+                assert isinstance(op.command, AcquireLock)
+                self._belief.take(op.command.name, token)
+            case _:
+                pass
+
+    def _on_read(self, op: _Op, answered: Answered) -> None:
+        found: object = answered.answer
+        self._on_revision(op, answered.revision, is_write=False)
+        shown = (found.value, found.mod_rev) if isinstance(found, KeyValue) else None
+        expected = self._model.value_at(op.key, answered.revision)
+        if shown != expected:
+            raise SimFailure(
+                f"c{self._id} read {op.key!r} at {answered.revision}: {shown},"
+                f" the log says {expected}"
+            )
+
+    def _on_revision(self, op: _Op, revision: int, *, is_write: bool) -> None:
+        if revision < op.floor + is_write:
+            raise SimFailure(
+                f"c{self._id}.{op.tag} shows revision {revision}, and began after"
+                f" {op.floor} was seen: not linearizable"
+            )
+        self._tally.floor = max(self._tally.floor, revision)

@@ -1,0 +1,190 @@
+"""What must hold at every step, whatever happens, checked as it happens.
+
+* One leader a term; every leader holds all that was committed in earlier terms.
+* One entry an index is committed; answers and digests are equal wherever it is applied.
+* Terms, commit indexes and revisions never fall.
+* What a message promises is on its sender's disk before it leaves.
+* The lease clock moves by capped ticks, and never faster than true time.
+
+Source: figure 3 of the Raft paper; RELIABILITY.md section 6, items 1 to 6 and 9.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import msgspec
+
+from raftd.consensus.core import Core
+from raftd.consensus.messages import (
+    AppendReply,
+    HeartbeatReply,
+    Message,
+    Vote,
+    VoteReply,
+)
+from raftd.consensus.ready import Ready
+from raftd.consensus.types import Entry, Role
+from raftd.statemachine.answers import AppliedEntry
+from raftd.statemachine.machine import Machine
+from tests.sim.clock import DRIFT_PPM_MAX
+from tests.sim.disk import Disk
+from tests.sim.model import Model
+from tests.sim.world import SimFailure, World
+
+__all__ = ["Invariants", "Life"]
+
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_SLACK_MS: Final = 500
+
+
+@dataclasses.dataclass(slots=True)
+class Life:
+    """What one node has shown since its last start."""
+
+    node_id: int
+    commit: int = 0
+    term: int = 0
+    revision: int = 0
+    lease_ms: int = 0
+
+
+class Invariants:
+    """Sees every node from outside; fails at the first contradiction."""
+
+    def __init__(self, world: World) -> None:
+        self._world: Final = world
+        self.model: Final = Model(world)
+        self.leaders: Final[dict[int, int]] = {}
+        self.committed: Final[list[Entry]] = []
+        self._commit_terms: Final[list[int]] = []
+        """The term in which each entry was first seen to be committed."""
+        self._answers: Final[list[bytes]] = []
+        self._digests: Final[dict[int, bytes]] = {}
+
+    # --- the core -----------------------------------------------------------------
+
+    def on_ready(self, life: Life, core: Core, ready: Ready) -> None:
+        """Check what a core gives out, before it is carried out."""
+        if core.commit_index < life.commit:
+            raise SimFailure(f"n{life.node_id}: the commit index falls")
+        if core.term < life.term:
+            raise SimFailure(f"n{life.node_id}: the term falls")
+        life.commit, life.term = core.commit_index, core.term
+        if ready.soft is not None:
+            soft = ready.soft
+            self._world.note(
+                f"n{life.node_id} {soft.role.value} {soft.term} {soft.leader}"
+            )
+            if soft.role is Role.LEADER:
+                self._on_leader(core)
+        for entry in ready.commit:
+            self._on_commit(life, core, entry)
+
+    def _on_leader(self, core: Core) -> None:
+        known = self.leaders.setdefault(core.term, core.node_id)
+        if known != core.node_id:
+            raise SimFailure(f"two leaders in term {core.term}: {known} {core.node_id}")
+        for at in range(len(self.committed) - 1, -1, -1):
+            entry = self.committed[at]
+            if entry.index < core.first_index:
+                break
+            if self._commit_terms[at] < core.term:
+                if core.term_at(entry.index) != entry.term:
+                    raise SimFailure(
+                        f"leader {core.node_id} of term {core.term} lacks {entry.index},"
+                        f" committed in term {self._commit_terms[at]}"
+                    )
+                break  # what lies before an equal entry is equal: see _on_commit
+
+    def _on_commit(self, life: Life, core: Core, entry: Entry) -> None:
+        committed = self.committed
+        if entry.index <= len(committed):
+            if committed[entry.index - 1] != entry:
+                raise SimFailure(
+                    f"n{life.node_id} commits another entry {entry.term}/{entry.index}"
+                    f" than {committed[entry.index - 1].term}"
+                )
+            return
+        if entry.index != len(committed) + 1:
+            raise SimFailure(f"n{life.node_id} commits {entry.index} out of order")
+        committed.append(entry)
+        self._commit_terms.append(core.term)
+
+    def on_sent(self, disk: Disk, message: Message) -> None:
+        """Check that the sender's disk has what a message promises (rule 23)."""
+        match message:
+            case AppendReply() | HeartbeatReply() | VoteReply() | Vote():
+                self._check_promise(disk, message)
+            case _:
+                pass
+
+    def _check_promise(
+        self, disk: Disk, message: AppendReply | HeartbeatReply | VoteReply | Vote
+    ) -> None:
+        hard = disk.hard_state
+        is_kept = hard.term >= message.term
+        if hard.term == message.term:
+            match message:
+                case AppendReply() if message.accepted:
+                    is_kept = disk.last_index >= message.index
+                case VoteReply() if message.granted:
+                    is_kept = hard.vote == message.dst
+                case Vote():
+                    is_kept = hard.vote == message.src
+                case _:
+                    pass
+        if not is_kept:
+            raise SimFailure(f"promised, not on disk ({hard}): {message}")
+
+    # --- the state ----------------------------------------------------------------
+
+    def on_applied(self, life: Life, machine: Machine, applied: AppliedEntry) -> None:
+        """Check an entry that one node applied, against the others and the model."""
+        index = machine.applied_index
+        if machine.revision < life.revision:
+            raise SimFailure(f"n{life.node_id}: the revision falls")
+        life.revision = machine.revision
+        told = _ENCODE(
+            (
+                index,
+                applied.answers,
+                applied.revisions,
+                applied.decided,
+                applied.lost,
+                applied.closed,
+            )
+        )
+        if self.model.applied_index < index:
+            self._skip_empty(index)
+            self._check_stamp(machine)
+            self.model.apply(self.committed[index - 1].payload, machine, applied)
+            self._answers.append(told)
+        elif self._answers[index - 1] != told:
+            raise SimFailure(f"n{life.node_id} answers entry {index} otherwise")
+
+    def _skip_empty(self, index: int) -> None:
+        """Pass over leaders' no-ops, which nobody reports."""
+        while self.model.applied_index < index - 1:
+            if self.committed[self.model.applied_index].payload:
+                raise SimFailure(f"entry {index} is applied before its predecessor")
+            self.model.applied_index += 1
+            self._answers.append(b"")
+
+    def _check_stamp(self, machine: Machine) -> None:
+        true_ms = self._world.now_us // 1000
+        limit_ms = true_ms + true_ms * DRIFT_PPM_MAX // 1_000_000 + _SLACK_MS
+        if machine.context.now_ms > limit_ms:
+            raise SimFailure(f"the lease clock is fast: {machine.context.now_ms}")
+
+    def on_tick(self, life: Life, lease_ms: int, cap_ms: int) -> None:
+        """Check the lease clock of a node that may lead, after a tick."""
+        if not 0 <= lease_ms - life.lease_ms <= cap_ms:
+            raise SimFailure(f"the lease clock jumps: {life.lease_ms} to {lease_ms}")
+
+    def on_digest(self, node_id: int, index: int, digest: bytes) -> None:
+        """Check that equal marks have equal digests."""
+        if self._digests.setdefault(index, digest) != digest:
+            raise SimFailure(f"n{node_id} differs from the others at mark {index}")
+        self._world.note(f"n{node_id} checkpoint {index} {digest.hex()[:8]}")

@@ -1,0 +1,125 @@
+"""What a seed draws before it begins: sizes, limits, rates, and which faults exist.
+
+Random parameters find most bugs that random events alone do not: each run has its own
+timeouts, batch sizes and fault rates, and each class of faults is off in every other
+run.
+
+Source: RELIABILITY.md section 0 finding 6 and section 6 (swarm).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from random import Random
+from typing import Final
+
+__all__ = ["TICK_MS", "Options", "draw_options"]
+
+TICK_MS: Final = 50
+_TICK_US: Final = TICK_MS * 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One run's parameters; times in the unit of their name."""
+
+    size: int
+    election_ticks: int
+    heartbeat_ticks: int
+    pre_vote: bool
+    check_quorum: bool
+    append_bytes_max: int
+    inflight_messages_max: int
+    apply_bytes_max: int
+    cached_log_bytes_max: int
+    batch_requests_max: int
+    batches_in_flight_max: int
+    mark_log_bytes: int
+    latency_us: int
+    tail: float
+    is_stream: bool
+    loss: float
+    duplicate: float
+    replay: float
+    write_us: int
+    turn_lag_us: int
+    clients: int
+    depth: int
+    op_interval_us: int
+    ttl_ms: int
+    fault_interval_us: int
+    downtime_us: int
+    drift_ppm: int
+    faults: tuple[str, ...]
+
+    @property
+    def election_us(self) -> int:
+        """T in microseconds."""
+        return self.election_ticks * _TICK_US
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Time between two heartbeats."""
+        return self.heartbeat_ticks * TICK_MS
+
+    def lines(self) -> list[str]:
+        """Show them, one a line."""
+        return [
+            f"  {field.name} = {getattr(self, field.name)}"
+            for field in dataclasses.fields(self)
+        ]
+
+
+_FAULTS: Final = (
+    "crash",
+    "crash-all",
+    "link-down",
+    "partition",
+    "pause",
+    "stall",
+    "transfer",
+    "wall-step",
+)
+
+
+def draw_options(rng: Random, size: int | None = None) -> Options:
+    """Draw one run's parameters.
+
+    Args:
+        rng: Used for nothing else.
+        size: Number of nodes instead of a drawn one.
+    """
+    election_ticks = rng.choice([5, 8, 12, 20, 30])
+    election_us = election_ticks * _TICK_US
+    latency_us = rng.choice([500, 5_000, 20_000, election_us // 20, election_us // 5])
+    drawn_size = rng.choice([1, 2, 3, 3, 3, 4, 5, 5])
+    return Options(
+        size=size or drawn_size,
+        election_ticks=election_ticks,
+        heartbeat_ticks=rng.choice([1, 2]),
+        pre_vote=rng.random() < 0.8,
+        check_quorum=rng.random() < 0.8,
+        append_bytes_max=rng.choice([1, 300, 1 << 18]),
+        inflight_messages_max=rng.choice([1, 2, 256]),
+        apply_bytes_max=rng.choice([1, 300, 1 << 20]),
+        cached_log_bytes_max=rng.choice([1, 1000, 1 << 26]),
+        batch_requests_max=rng.choice([1, 3, 2000]),
+        batches_in_flight_max=rng.choice([1, 3, 16]),
+        mark_log_bytes=rng.choice([1, 500, 4000, 1 << 30]),
+        latency_us=latency_us,
+        tail=rng.choice([0, 0, 0.02, 0.1]),
+        is_stream=rng.random() < 0.5,
+        loss=rng.choice([0, 0, 0.05, 0.2, 0.4]),
+        duplicate=rng.choice([0, 0.1, 0.4]),
+        replay=rng.choice([0, 0, 0.05, 0.2]),
+        write_us=rng.choice([200, 5_000, 20_000, election_us // 20, election_us // 5]),
+        turn_lag_us=rng.choice([0, 0, 1_000, 20_000]),
+        clients=rng.choice([1, 2, 4]),
+        depth=rng.choice([1, 2, 4]),
+        op_interval_us=rng.choice([20_000, 60_000, 250_000]),
+        ttl_ms=rng.choice([1000, 3000, 10_000]),
+        fault_interval_us=rng.choice([4, 15, 60]) * _TICK_US,
+        downtime_us=rng.choice([2, 15, 60]) * _TICK_US,
+        drift_ppm=rng.choice([0, 10_000, 50_000]),
+        faults=tuple(fault for fault in _FAULTS if rng.random() < 0.5),
+    )
