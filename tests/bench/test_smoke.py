@@ -1,0 +1,57 @@
+"""The benchmark runs, proves what it wrote, and fails when that is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raftclient import aio
+from tests.bench.__main__ import main
+from tests.bench.measure import measure
+from tests.bench.rounds import Plan, cluster, run_plan
+from tests.bench.workloads import WORKLOADS, Increments, Puts, Spec, WorkloadFailed
+
+pytestmark = pytest.mark.e2e
+
+
+async def test_every_workload_runs_and_finds_its_writes_again() -> None:
+    specs = [Spec(s.name, min(s.tasks, 8), s.make) for s in WORKLOADS]
+    said: list[str] = []
+
+    rows = await run_plan(Plan(specs, 1, 0.05, 0.2), said.append)
+
+    assert [row.name for row in rows] == [spec.name for spec in WORKLOADS]
+    assert len(said) == len(specs)
+    for row in rows:
+        (run,) = row.runs
+        assert run.operations > 0
+        assert 0 < run.p50_us <= run.p99_us
+        assert set(run.cpu_us) == {"client", "leader", "follower 1", "follower 2"}
+
+
+async def test_a_count_that_is_off_by_one_is_told() -> None:
+    async with cluster() as processes, aio.connect(processes.endpoints) as client:
+        for make in (Puts, Increments):
+            workload = make(client, f"off/{make.__name__}", 2)
+            await measure(workload, {}, warm_up_s=0.0, measured_s=0.1)
+            await workload.verify()
+            workload.done[0] += 1
+            with pytest.raises(WorkloadFailed, match=f"off/{make.__name__}"):
+                await workload.verify()
+
+
+def test_the_program_prints_a_table_and_writes_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bench.json"
+
+    code = main(
+        ["--smoke", "--seconds", "0.2", "--only", "put-64", "--json", str(file)]
+    )
+
+    assert code == 0
+    assert "put-64" in capsys.readouterr().out
+    (told,) = json.loads(file.read_bytes())["workloads"]
+    assert (told["name"], told["in_flight"], len(told["runs"])) == ("put-64", 64, 1)

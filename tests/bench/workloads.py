@@ -1,0 +1,218 @@
+"""What is measured: each workload loads a cluster, counts, and proves its count.
+
+Rules: every operation goes through ``raftclient.aio`` as an application's would, one
+client for all tasks; ``step`` is one operation, started only when the task's last one
+has ended, so "64 in flight" means 64 tasks. After the measurement ``verify`` compares
+what the cluster holds with what was acknowledged: a number that is fast and wrong is
+no number.
+
+Source: PERFORMANCE.md, the table of goals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from raftclient.aio import Client
+from raftclient.locks import Lock
+
+__all__ = [
+    "WORKLOADS",
+    "Gets",
+    "Increments",
+    "JobCycles",
+    "LockCycles",
+    "Puts",
+    "Spec",
+    "Workload",
+    "WorkloadFailed",
+]
+
+VALUE: Final = b"v" * 256
+_KEYS_PER_TASK: Final = 16
+
+
+class WorkloadFailed(Exception):
+    """The cluster does not hold what it acknowledged."""
+
+
+class Workload(ABC):
+    """One kind of operation, run by many tasks of one client."""
+
+    def __init__(self, client: Client, prefix: str, tasks: int) -> None:
+        """Choose names of its own; ``prepare`` comes before the first ``step``.
+
+        Args:
+            client: Shared by all tasks.
+            prefix: Of every name it uses; no other run has the same.
+            tasks: How many tasks there will be.
+        """
+        self.client: Final = client
+        self.prefix: Final = prefix
+        self.tasks: Final = tasks
+        self.done: Final = [0] * tasks
+        """Operations that ended, by task; counted by the caller of ``step``."""
+
+    async def prepare(self) -> None:  # noqa: B027  # most need no preparation
+        """Make what the operations need."""
+
+    @abstractmethod
+    async def step(self, task: int) -> None:
+        """Do one operation."""
+
+    @abstractmethod
+    async def verify(self) -> None:
+        """Compare the cluster with what was acknowledged.
+
+        Raises:
+            WorkloadFailed: They differ.
+        """
+
+    def check(self, what: str, found: object, expected: object) -> None:
+        """Fail unless two values are equal."""
+        if found != expected:
+            raise WorkloadFailed(
+                f"{self.prefix}: {what}: found {found!r}, expected {expected!r}"
+            )
+
+
+class Puts(Workload):
+    """Puts of 256 bytes; each task writes a few keys of its own in turn."""
+
+    async def step(self, task: int) -> None:
+        number = self.done[task] % _KEYS_PER_TASK
+        await self.client.put(f"{self.prefix}/{task}/{number}", VALUE)
+
+    async def verify(self) -> None:
+        """A key's version counts its puts, so each was applied exactly once."""
+        expected = {
+            f"{self.prefix}/{task}/{number}".encode(): count
+            for task, done in enumerate(self.done)
+            for number, count in Counter(
+                n % _KEYS_PER_TASK for n in range(done)
+            ).items()
+        }
+        found = {}
+        async for key in self.client.range(prefix=f"{self.prefix}/"):
+            found[key.key] = key.version
+            self.check(f"value of {key.key!r}", key.value, VALUE)
+        self.check("versions", found, expected)
+
+
+class Gets(Workload):
+    """Linearizable gets of keys of 256 bytes."""
+
+    async def prepare(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for task in range(self.tasks):
+                group.create_task(self._write(task))
+
+    async def _write(self, task: int) -> None:
+        await self.client.put(f"{self.prefix}/{task}", VALUE)
+
+    async def step(self, task: int) -> None:
+        found = await self.client.get(f"{self.prefix}/{task}")
+        if found is None or found.value != VALUE:
+            raise WorkloadFailed(f"{self.prefix}/{task} was not read as written")
+
+    async def verify(self) -> None:
+        """Every answer was checked; reading changed nothing."""
+        keys = self.client.range(prefix=f"{self.prefix}/")
+        versions = [key.version async for key in keys]
+        self.check("versions", versions, [1] * self.tasks)
+
+
+class Increments(Workload):
+    """Increments of one key by all tasks."""
+
+    async def step(self, task: int) -> None:
+        await self.client.incr(self.prefix)
+
+    async def verify(self) -> None:
+        """The key's value is the number of increments."""
+        sum_now = await self.client.incr(self.prefix, 0)
+        self.check("sum", sum_now, sum(self.done))
+
+
+class LockCycles(Workload):
+    """Acquire and release; each task has a lock of its own."""
+
+    def __init__(self, client: Client, prefix: str, tasks: int) -> None:
+        super().__init__(client, prefix, tasks)
+        self._locks: Final[list[Lock]] = [
+            client.lock(f"{prefix}/{task}") for task in range(tasks)
+        ]
+        self._tokens: Final = [0] * tasks
+
+    async def step(self, task: int) -> None:
+        async with self._locks[task] as grant:
+            if grant.token <= self._tokens[task]:
+                raise WorkloadFailed(f"{self.prefix}/{task}: the token did not grow")
+            self._tokens[task] = grant.token
+
+    async def verify(self) -> None:
+        """Tokens grew with each cycle; no lock is left held."""
+        held = [
+            lock.name
+            async for lock in self.client.locks(prefix=f"{self.prefix}/")
+            if lock.holders or lock.waiters
+        ]
+        self.check("locks still held", held, [])
+
+
+class JobCycles(Workload):
+    """Enqueue, reserve and complete, one job per call, all tasks on one queue."""
+
+    def __init__(self, client: Client, prefix: str, tasks: int) -> None:
+        super().__init__(client, prefix, tasks)
+        self._queue: Final = client.queue(prefix.replace("/", "-"))
+        self._enqueued: Final[Counter[int]] = Counter()
+        self._completed: Final[Counter[int]] = Counter()
+
+    async def step(self, task: int) -> None:
+        job = await self._queue.enqueue(VALUE)
+        self._enqueued[job.job_id] += 1
+        (reserved,) = await self._queue.reserve()
+        await reserved.complete()
+        self._completed[reserved.job_id] += 1
+
+    async def verify(self) -> None:
+        """Every job was completed once, and the queue has seen no other."""
+        self.check("completed jobs", self._completed, self._enqueued)
+        stats = await self._queue.stats()
+        total = sum(self.done)
+        self.check("enqueued", stats.enqueued_total, total)
+        self.check("completed", stats.completed_total, total)
+        self.check("left", (stats.ready, stats.reserved, stats.dead), (0, 0, 0))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spec:
+    """A row of the table.
+
+    Attributes:
+        name: Of the row.
+        tasks: Operations in flight.
+        make: Makes the workload.
+    """
+
+    name: str
+    tasks: int
+    make: Callable[[Client, str, int], Workload]
+
+
+WORKLOADS: Final = (
+    Spec("put-1", 1, Puts),
+    Spec("put-64", 64, Puts),
+    Spec("put-1000", 1000, Puts),
+    Spec("get-64", 64, Gets),
+    Spec("get-1000", 1000, Gets),
+    Spec("incr-64", 64, Increments),
+    Spec("lock-64", 64, LockCycles),
+    Spec("job-64", 64, JobCycles),
+)
