@@ -246,6 +246,7 @@ def test_a_deadline_waits_while_the_job_is_out_and_back(q: QueueHarness) -> None
     job = q.add(deadline_ms=100)
     held = q.take()
     q.wait(50)
+    assert q.machine.next_due_ms == q.now_ms + 50
     q.do(ReleaseJob(job, held.token))
     q.wait(49)
     assert q.state(job) is READY

@@ -121,6 +121,7 @@ def test_a_released_member_keeps_its_place(q: QueueHarness) -> None:
     held = q.reserve(2)
     q.do(ReleaseJob(jobs[0], held[0].token))
     assert q.states(*jobs) == [READY, RESERVED, BLOCKED]
+    assert q.told(jobs[0]) == [READY, RESERVED, READY], "without a detour"
 
 
 def test_members_of_a_lost_worker_go_back_in_order(q: QueueHarness) -> None:
@@ -140,6 +141,7 @@ def test_a_redriven_member_stands_in_front_but_never_makes_too_many(
     assert held.id == second
     q.do(RedriveJobs(Q))
     assert q.states(old, second, third) == [BLOCKED, RESERVED, BLOCKED]
+    assert q.told(old)[-2:] == [DEAD, BLOCKED]
     q.fail(held, retry_in_ms=0)
     assert q.states(old, second, third) == [READY, BLOCKED, BLOCKED]
 

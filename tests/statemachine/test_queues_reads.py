@@ -23,7 +23,7 @@ from raftd.statemachine.schema.txn import (
     Transact,
     Transacted,
 )
-from tests.statemachine.queues_harness import Q, QueueHarness, refused
+from tests.statemachine.queues_harness import Q, QueueHarness, limits_with, refused
 
 READY, SCHEDULED, RESERVED = JobState.READY, JobState.SCHEDULED, JobState.RESERVED
 DONE, DEAD = JobState.DONE, JobState.DEAD
@@ -227,6 +227,44 @@ def test_an_enqueue_refused_late_leaves_nothing_behind(q: QueueHarness) -> None:
     assert q.queues.list_queues() == [Q]
     q.wait(10)
     assert q.stats().counts[READY] == 1
+
+
+def test_a_refused_child_is_forgotten_by_its_parent(q: QueueHarness) -> None:
+    parent = q.add()
+    command = Transact(
+        (),
+        (
+            EnqueueJobs((JobSpec(Q, b"", after=(parent,)),)),
+            PutKey(b"k", b"", if_mod_rev=99),
+        ),
+    )
+    refused(q.do(command), Reason.PRECONDITION)
+    assert q.complete(q.take()) == JobCompleted()
+    assert q.stats().depth == 0
+
+
+def test_a_refused_completion_makes_nobody_go() -> None:
+    q = QueueHarness(limits_with(done_kept_max=1, client_ids_max=1))
+    jobs = [q.add(client_id=f"c{n}") for n in range(3)]
+    for held in q.reserve(2):
+        q.complete(held)
+        q.wait(1)
+    before = q.states(*jobs)
+    assert before == [None, DONE, READY]
+    held = q.take()
+    rows = q.save()
+    command = Transact(
+        (),
+        (CompleteJob(held.id, held.token), PutKey(b"k", b"", if_mod_rev=99)),
+    )
+    refused(q.do(command), Reason.PRECONDITION)
+    assert q.states(*jobs) == [None, DONE, RESERVED]
+    after = q.save()
+    assert {key for key in rows if rows[key] != after.get(key)} <= {(0, b"machine")}
+    known = EnqueueJobs(tuple(JobSpec(Q, b"", client_id=f"c{n}") for n in range(3)))
+    assert q.expect(JobsEnqueued, known).ids == tuple(jobs)
+    q.complete(held)
+    assert q.states(*jobs) == [None, None, DONE]
 
 
 def test_a_change_of_state_does_not_write_the_payload_again(q: QueueHarness) -> None:

@@ -114,6 +114,7 @@ def test_a_windows_row_goes_with_the_window(q: QueueHarness) -> None:
 def test_replace_gives_a_waiting_job_the_new_content(q: QueueHarness) -> None:
     replace = UniqueSpec("k", on_conflict=OnConflict.REPLACE)
     job = q.add(unique=UNTIL_DONE, meta={"a": "1"}, priority=3)
+    q.save()
     answer = again(q, replace, meta={"b": "2"}, content_type="new", priority=9)
     assert (answer.ids, answer.existed) == ((job,), (True,))
     found = q.job(job)

@@ -232,6 +232,7 @@ def test_a_savepoint_is_refused_when_the_state_is_full() -> None:
 
 def test_a_done_job_keeps_its_result_and_not_its_payload(q: QueueHarness) -> None:
     job = q.add()
+    q.save()
     q.complete(q.take(), b"42")
     found = q.job(job)
     assert (found.state, found.result, found.payload) == (DONE, b"42", b"")

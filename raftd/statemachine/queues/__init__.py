@@ -178,6 +178,7 @@ class Queues(Module):
             AssertionError: They differ: a bug.
         """
         audit_jobs(self._table, self._life.family)
+        self._life.client_ids.audit(self._table.by_client_id)
         return jobs_bytes(self._table)
 
     def why_not_completed(self, job: int, token: int) -> Refusal | None:

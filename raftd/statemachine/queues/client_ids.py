@@ -8,6 +8,7 @@ Source: SEMANTICS.md section 6 (final → gone); RELIABILITY.md scenario 59.
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -81,6 +82,17 @@ class ClientIds:
             self._forget(self._line[0][1])
             done += 1
         return done
+
+    def audit(self, kept: Iterable[str]) -> None:
+        """Prove that the order holds what is remembered, and no job that is kept.
+
+        Raises:
+            AssertionError: It does not.
+        """
+        line = sorted((found[2], digest) for digest, found in self._ids.items())
+        assert list(self._line) == line
+        if self._ids:
+            assert not any(hash_text(name) in self._ids for name in kept)
 
     def encode_row(self, digest: bytes) -> bytes | None:
         """Encode a remembered id."""
