@@ -113,9 +113,15 @@ class Progress:
 
     def note_unreachable(self) -> None:
         """What was sent may be lost: probe, once the follower is heard again."""
-        if self.state is not ProgressState.SNAPSHOT:
-            self._enter(ProgressState.PROBE, Index(self.match_index + 1))
-            self.is_paused = True
+        if self.state is ProgressState.SNAPSHOT:
+            return
+        next_index = self.next_index
+        if self.state is ProgressState.REPLICATE:
+            next_index = Index(self.match_index + 1)
+        # A probe goes on where it is: without a match there is nothing to go back to,
+        # and the log may no longer begin at 1.
+        self._enter(ProgressState.PROBE, next_index)
+        self.is_paused = True
 
     def note_cut_off(self) -> None:
         """The log no longer has what this follower needs next."""

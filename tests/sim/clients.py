@@ -234,7 +234,7 @@ class Client:
         if session == self._session:
             self._belief.renewed(session, sent_us)
 
-    # --- answers ------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------
 
     def answer(self, tag: int, answered: Answered) -> None:
         """Take an answer on its way back; it may be lost."""
