@@ -129,6 +129,8 @@ class Checkpoints:
             await self._store(encoding, index, term)
             await self._cut(min(index, cut_index))
             self._running -= 1
+            await self._merge()
+            await self._merge()
         except Exception as error:  # a checkpoint that fails is final
             self._fail(f"the checkpoint at {index} cannot be stored: {error}", error)
 
@@ -155,6 +157,12 @@ class Checkpoints:
             return
         self._core.compact(upto)
         await self._log.cut_prefix(Index(upto))
+
+    async def _merge(self) -> None:
+        """Make one base of all chunks when what changed outweighs it."""
+        sizes = await self._state.sizes()
+        if sizes.is_merge_due and await self._state.merge():
+            _logger.info("state_merged bytes=%d", sizes.base_bytes + sizes.delta_bytes)
 
 
 def decode_membership(data: bytes) -> Membership:

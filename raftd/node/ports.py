@@ -14,7 +14,7 @@ from typing import Protocol
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import Write
 from raftd.consensus.types import Index, NodeId
-from raftd.storage.types import CheckpointMeta
+from raftd.storage.types import CheckpointMeta, Sizes
 
 __all__ = ["Clock", "LogPort", "PeerPort", "StatePort"]
 
@@ -44,6 +44,12 @@ class StatePort(Protocol):
 
     async def checkpoint(self, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
         """Append one checkpoint, all or nothing."""
+
+    async def sizes(self) -> Sizes:
+        """Count the bytes that are alive."""
+
+    async def merge(self) -> bool:
+        """Merge all chunks into a new base, in a process of its own."""
 
 
 class PeerPort(Protocol):
