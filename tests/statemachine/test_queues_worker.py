@@ -119,6 +119,18 @@ def test_a_late_complete_is_accepted_where_the_queue_allows_it(
     assert q.told(job) == [READY, RESERVED, READY, DONE]
 
 
+def test_why_a_token_cannot_complete_is_told_without_trying(q: QueueHarness) -> None:
+    job = q.add()
+    held = q.take()
+    why = q.queues.why_not_completed
+    assert why(job, held.token) is None
+    refused(why(job, held.token + 1), Reason.RESERVATION_LOST)
+    refused(why(99, held.token), Reason.NOT_FOUND)
+    q.complete(held)
+    assert why(job, held.token) is None, "it has"
+    refused(why(job, held.token + 1), Reason.JOB_FINAL)
+
+
 def test_a_late_complete_is_lost_once_another_has_the_job(q: QueueHarness) -> None:
     q.configure(may_complete_late=True)
     q.add()

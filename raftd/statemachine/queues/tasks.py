@@ -102,13 +102,6 @@ class Tasks:
         found: tuple[int, Task] = self._tasks.peekitem(0)
         return found
 
-    def of_queue(self, name: str) -> bool:
-        """Tell whether a purge or redrive of a queue goes on."""
-        return any(
-            not isinstance(task, SettleTask) and task.queue == name
-            for task in self._tasks.values()
-        )
-
     def add(self, number: int, task: Task) -> None:
         """Add a task, or say what is left of it."""
         self._note(number)
