@@ -161,7 +161,7 @@ async def test_at_a_mark_all_store_checkpoints_agree_and_cut_their_logs(
             await leader.write(_put(b"more", b"v" * 2000), 10)
         assert all(not state.trouble for state in states)
         await leader.write(_put(b"last"), 10)
-        keys = leader.machine.kv.count_all
+        keys = (await leader.read(lambda m: m.kv.count_all, timeout_s=10)).value
         await cluster.stop()
         await cluster.start()
         await cluster.leader()
