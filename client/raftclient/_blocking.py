@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -93,7 +93,7 @@ class Portal:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
-    def run(self, work: Awaitable[R]) -> R:
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run something on the loop and wait for its result.
 
         Raises:
@@ -101,11 +101,10 @@ class Portal:
         """
         loop = self._loop
         assert loop is not None, "opened before it is used"
-        coroutine = _as_coroutine(work)
         if threading.current_thread() is self._thread:
-            coroutine.close()
+            work.close()
             raise InvalidRequest("a callback of the client cannot wait for the client")
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             return future.result()
         except BaseException:  # an interrupt: what was begun is not left running
@@ -135,10 +134,6 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
         loop.close()
-
-
-async def _as_coroutine(work: Awaitable[R]) -> R:
-    return await work
 
 
 async def _some_of(iterator: AsyncIterator[R]) -> list[R]:
@@ -182,7 +177,7 @@ class Reading(Generic[B, R]):
 
 
 def blocking(
-    method: Callable[Concatenate[B, P], Awaitable[R]],
+    method: Callable[Concatenate[B, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Face[B], P], R]:
     """Make a method that waits for what the asyncio method gives."""
 
@@ -194,7 +189,7 @@ def blocking(
 
 
 def blocking_handle(
-    method: Callable[Concatenate[B, P], Awaitable[R]], wrap: Callable[[R], F]
+    method: Callable[Concatenate[B, P], Coroutine[Any, Any, R]], wrap: Callable[[R], F]
 ) -> Callable[Concatenate[Face[B], P], F]:
     """Make a method that waits, and gives a face of the result."""
 

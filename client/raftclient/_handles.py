@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 E = TypeVar("E")
+J_co = TypeVar("J_co", bound=aio.Reservation, covariant=True)
 
 
 class Feed(Face[AsyncFeed[E]], Generic[E]):
@@ -193,8 +194,8 @@ class Election(Face[aio.Election]):
     campaign = blocking_handle(aio.Election.campaign, Leadership)
 
 
-class Reservation(Face[aio.Reservation]):
-    """A reservation by job id and token."""
+class _ReservationCalls(Face[J_co]):
+    """What every reservation can do."""
 
     job_id = Reading[aio.Reservation, int](lambda job: job.job_id)
     token = Reading[aio.Reservation, int](lambda job: job.token)
@@ -209,10 +210,14 @@ class Reservation(Face[aio.Reservation]):
     release = blocking(aio.Reservation.release)
 
 
+class Reservation(_ReservationCalls[aio.Reservation]):
+    """A reservation by job id and token."""
+
+
 _Job = aio.ReservedJob
 
 
-class ReservedJob(Reservation, Face[aio.ReservedJob]):
+class ReservedJob(_ReservationCalls[aio.ReservedJob]):
     """A job in this process's hands, with all that its work needs."""
 
     queue = Reading[_Job, str](lambda job: job.queue)

@@ -1,0 +1,431 @@
+"""A scripted cluster on real sockets: the session protocol, and faults on demand.
+
+Each node is a threaded gRPC server on a port of its own, so that a test may block its
+event loop and still be served. All nodes share one ``FakeState``; only the leader
+serves streams of sessions, as in the real cluster. What a node was sent is recorded:
+``hellos``, ``messages``, ``state.applied``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, Self
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from raftpb.v1 import (
+    cluster_pb2,
+    common_pb2,
+    kv_pb2,
+    leases_pb2,
+    queues_pb2,
+    sessions_pb2,
+)
+from tests.client.fake_state import (
+    CLUSTER_ID,
+    Act,
+    FakeSession,
+    FakeState,
+    refusal,
+)
+
+Context = Any
+Handler = Any  # the library's own type cannot be subscripted at run time
+
+
+class FakeStream:
+    """One open session stream."""
+
+    def __init__(self, node: FakeNode, context: Context) -> None:
+        self.node = node
+        self.state = node.cluster.state
+        self.session: FakeSession | None = None
+        self.is_open = True
+        self._context = context
+        self._out: queue.SimpleQueue[sessions_pb2.StreamSessionResponse | None] = (
+            queue.SimpleQueue()
+        )
+
+    def messages(self) -> Iterator[sessions_pb2.StreamSessionResponse]:
+        """Yield what goes to the client."""
+        while (message := self._out.get()) is not None:
+            yield message
+
+    def send(self, message: sessions_pb2.StreamSessionResponse) -> None:
+        """Queue a message, with its header."""
+        message.header.CopyFrom(self.node.header())
+        self._out.put(message)
+
+    def reply(self, *replies: sessions_pb2.StreamReply) -> None:
+        """Queue replies as one message."""
+        self.send(sessions_pb2.StreamSessionResponse(replies=replies))
+
+    def end(self, why: common_pb2.Refusal | None = None) -> None:
+        """Say why, if told, and end the stream in good order."""
+        if why is not None:
+            leader = self.node.cluster.leader
+            message = sessions_pb2.StreamSessionResponse()
+            message.end.refusal.CopyFrom(why)
+            message.end.leader = leader
+            message.end.leader_address = self.node.cluster.advertised.get(leader, "")
+            self.send(message)
+        self.is_open = False
+        self._out.put(None)
+
+    def cut(self) -> None:
+        """Break the stream, without a word."""
+        self.is_open = False
+        self._context.cancel()
+        self._out.put(None)
+
+    def take(self, message: sessions_pb2.StreamSessionRequest) -> None:
+        """Take one message of the client."""
+        with self.state.changed:
+            self.node.cluster.messages.append(message)
+            self.state.changed.notify_all()
+            if message.HasField("hello"):
+                self._greet(message.hello)
+            if self.session is not None and message.acknowledged:
+                self.session.acknowledged = message.acknowledged
+            if message.keepalive:
+                self.send(
+                    sessions_pb2.StreamSessionResponse(
+                        keepalive_id=message.keepalive_id
+                    )
+                )
+            for request in message.requests:
+                if self.is_open:
+                    self._take_request(request)
+
+    def _greet(self, hello: sessions_pb2.StreamHello) -> None:
+        cluster = self.node.cluster
+        cluster.hellos.append((self.node.node_id, hello))
+        if cluster.leader != self.node.node_id and not hello.relay:
+            self.end(refusal("NOT_LEADER" if cluster.leader else "NO_LEADER"))
+            return
+        if hello.session_id:
+            self.session = self.state.sessions.get(hello.session_id)
+            if self.session is None or self.session.is_closed:
+                is_known = self.session is not None
+                self.end(
+                    refusal("SESSION_EXPIRED")
+                    if is_known
+                    else refusal("SESSION_UNKNOWN", "unknown")
+                )
+                return
+        welcome = sessions_pb2.StreamWelcome(node_id=self.node.node_id)
+        for node_id, address in cluster.advertised.items():
+            welcome.members.add(node_id=node_id, client_address=address)
+        self.send(sessions_pb2.StreamSessionResponse(welcome=welcome))
+
+    def _take_request(self, request: sessions_pb2.StreamRequest) -> None:
+        kind = request.WhichOneof("body")
+        if kind in {"watch_keys", "observe_election", "watch_jobs"}:
+            self.node.cluster.watches.append((self, request))
+            return
+        if not request.number:
+            self._read(request)
+            return
+        act = self.state.behave(request)
+        match act:
+            case common_pb2.Refusal():
+                self.reply(sessions_pb2.StreamReply(tag=request.tag, refusal=act))
+            case Act.ANSWER:
+                self.apply(request)
+            case Act.HOLD:
+                self.node.cluster.held.append((self, request))
+            case Act.APPLY_AND_CUT:
+                self.apply(request, is_silent=True)
+                self.cut()
+            case Act.CUT:
+                self.cut()
+
+    def apply(
+        self, request: sessions_pb2.StreamRequest, *, is_silent: bool = False
+    ) -> None:
+        """Apply a write and answer it."""
+
+        def answer(reply: sessions_pb2.StreamReply) -> None:
+            if not is_silent:
+                out = sessions_pb2.StreamReply()
+                out.CopyFrom(reply)
+                out.tag = request.tag
+                self.reply(out)
+
+        assert self.session is not None, "writes belong to a session"
+        self.state.write(self.session, request, answer)
+
+    def _read(self, request: sessions_pb2.StreamRequest) -> None:
+        reply = sessions_pb2.StreamReply(tag=request.tag, revision=self.state.revision)
+        kind = request.WhichOneof("body")
+        if kind == "get_key":
+            value = self.state.keys.get(request.get_key.key)
+            reply.get_key.found = value is not None
+            reply.get_key.key_value.value = value or b""
+        else:
+            assert kind is not None, "a request has a body"
+            getattr(reply, kind).SetInParent()
+        self.reply(reply)
+
+
+class FakeNode:
+    """One member."""
+
+    def __init__(self, cluster: FakeCluster, node_id: int) -> None:
+        self.cluster = cluster
+        self.node_id = node_id
+        self.streams: list[FakeStream] = []
+        self.unary_calls: list[Any] = []
+        self._server = grpc.server(ThreadPoolExecutor(32))
+        for service, methods in self._handlers().items():
+            handler = grpc.method_handlers_generic_handler(service, methods)
+            self._server.add_generic_rpc_handlers((handler,))
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{self.port}"
+        self._server.start()
+
+    def stop(self) -> None:
+        """Break every connection and close the port."""
+        for stream in self.streams:
+            stream.end()
+        self._server.stop(grace=0).wait()
+
+    def header(self) -> common_pb2.ResponseHeader:
+        """Say where an answer comes from."""
+        return common_pb2.ResponseHeader(
+            revision=self.cluster.state.revision,
+            leader=self.cluster.leader,
+            cluster_id=CLUSTER_ID,
+            node_id=self.node_id,
+        )
+
+    def _handlers(self) -> dict[str, dict[str, Handler]]:
+        return {
+            "raftpb.v1.SessionService": {
+                "OpenSession": unary(
+                    self.open_session, sessions_pb2.OpenSessionRequest
+                ),
+                "CloseSession": unary(
+                    self.close_session, sessions_pb2.CloseSessionRequest
+                ),
+                "StreamSession": grpc.stream_stream_rpc_method_handler(
+                    self.stream_session,
+                    sessions_pb2.StreamSessionRequest.FromString,
+                    sessions_pb2.StreamSessionResponse.SerializeToString,
+                ),
+            },
+            "raftpb.v1.LeaseService": {
+                "KeepAliveLease": unary(
+                    self.keep_alive_lease, leases_pb2.KeepAliveLeaseRequest
+                )
+            },
+            "raftpb.v1.KvService": {
+                "PutKey": unary(self.put_key, kv_pb2.PutKeyRequest),
+                "GetKey": unary(self.get_key, kv_pb2.GetKeyRequest),
+            },
+            "raftpb.v1.QueueService": {
+                "ExtendJob": unary(self.extend_job, queues_pb2.ExtendJobRequest)
+            },
+            "raftpb.v1.ClusterService": {
+                "GetStatus": unary(self.get_status, cluster_pb2.GetStatusRequest)
+            },
+        }
+
+    # --- services ----------------------------------------------------------------
+
+    def stream_session(
+        self,
+        messages: Iterator[sessions_pb2.StreamSessionRequest],
+        context: Context,
+    ) -> Iterator[sessions_pb2.StreamSessionResponse]:
+        stream = FakeStream(self, context)
+        self.streams.append(stream)
+
+        def read() -> None:
+            try:
+                for message in messages:
+                    stream.take(message)
+            except grpc.RpcError:
+                pass  # cut by either side
+            stream.end()
+
+        threading.Thread(target=read, daemon=True).start()
+        yield from stream.messages()
+
+    def open_session(
+        self, request: sessions_pb2.OpenSessionRequest, context: Context
+    ) -> sessions_pb2.OpenSessionResponse:
+        with self.cluster.state.changed:
+            self._need_leader(context)
+            found = self.cluster.state.open(request.session_key, request.ttl_ms)
+            if isinstance(found, common_pb2.Refusal):
+                abort(context, found)
+            return sessions_pb2.OpenSessionResponse(
+                header=self.header(), session_id=found.session_id, ttl_ms=found.ttl_ms
+            )
+
+    def close_session(
+        self, request: sessions_pb2.CloseSessionRequest, context: Context
+    ) -> sessions_pb2.CloseSessionResponse:
+        with self.cluster.state.changed:
+            self._need_leader(context)
+            self.cluster.state.sessions.pop(request.session_id, None)
+            self.cluster.state.changed.notify_all()
+            return sessions_pb2.CloseSessionResponse(header=self.header())
+
+    def keep_alive_lease(
+        self, request: leases_pb2.KeepAliveLeaseRequest, context: Context
+    ) -> leases_pb2.KeepAliveLeaseResponse:
+        state = self.cluster.state
+        with state.changed:
+            if not state.renews:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the network is down")
+            state.renewals.append(request.lease_id)
+            state.changed.notify_all()
+            session = state.sessions.get(request.lease_id)
+            ttl_ms = session.ttl_ms if session is not None else 1000
+            if session is not None and session.is_closed:
+                abort(context, refusal("SESSION_EXPIRED"))
+            return leases_pb2.KeepAliveLeaseResponse(
+                header=self.header(), ttl_ms=ttl_ms
+            )
+
+    def extend_job(
+        self, request: queues_pb2.ExtendJobRequest, context: Context
+    ) -> queues_pb2.ExtendJobResponse:
+        state = self.cluster.state
+        with state.changed:
+            state.extensions.append(request.job_id)
+            state.changed.notify_all()
+            if not state.extends:
+                abort(context, refusal("RESERVATION_LOST"))
+            return queues_pb2.ExtendJobResponse(
+                header=self.header(),
+                remaining_ms=600,
+                cancel_requested=state.wants_cancel,
+            )
+
+    def put_key(
+        self, request: kv_pb2.PutKeyRequest, context: Context
+    ) -> kv_pb2.PutKeyResponse:
+        state = self.cluster.state
+        with state.changed:
+            self.unary_calls.append(request)
+            session = state.sessions.get(request.write.session_id)
+            if session is None:
+                abort(context, refusal("SESSION_UNKNOWN", "unknown"))
+            first = session.answers.get(request.write.number)
+            if first is None:
+                abort(context, refusal("SESSION_EXPIRED"))
+            return first.put_key
+
+    def get_key(
+        self, request: kv_pb2.GetKeyRequest, context: Context
+    ) -> kv_pb2.GetKeyResponse:
+        with self.cluster.state.changed:
+            self.unary_calls.append(request)
+            header = self.header()
+            header.age_ms = 1234
+            value = self.cluster.state.keys.get(request.key)
+            return kv_pb2.GetKeyResponse(
+                header=header,
+                found=value is not None,
+                key_value=kv_pb2.KeyValue(key=request.key, value=value or b""),
+            )
+
+    def get_status(
+        self, request: cluster_pb2.GetStatusRequest, context: Context
+    ) -> cluster_pb2.GetStatusResponse:
+        role = cluster_pb2.MemberStatus.ROLE_LEADER
+        return cluster_pb2.GetStatusResponse(
+            header=self.header(),
+            members=[cluster_pb2.MemberStatus(node_id=self.node_id, role=role)],
+        )
+
+    def _need_leader(self, context: Context) -> None:
+        if not self.cluster.leader:
+            abort(context, refusal("NO_LEADER"))
+
+
+class FakeCluster:
+    """Nodes 1 to n, of which ``leader`` leads (0 = nobody)."""
+
+    def __init__(self, nodes: int = 1) -> None:
+        self.state = FakeState()
+        self.leader = 1
+        self.hellos: list[tuple[int, sessions_pb2.StreamHello]] = []
+        self.messages: list[sessions_pb2.StreamSessionRequest] = []
+        self.held: list[tuple[FakeStream, sessions_pb2.StreamRequest]] = []
+        self.watches: list[tuple[FakeStream, sessions_pb2.StreamRequest]] = []
+        self.nodes = {number: FakeNode(self, number) for number in range(1, nodes + 1)}
+        self.advertised = {number: node.address for number, node in self.nodes.items()}
+
+    @property
+    def endpoints(self) -> str:
+        """What a client connects to."""
+        return ",".join(node.address for node in self.nodes.values())
+
+    def stop(self) -> None:
+        """Stop every node."""
+        for node in self.nodes.values():
+            node.stop()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so, without blocking the loop."""
+        await asyncio.to_thread(self.state.until, condition)
+
+    def cut_streams(self) -> None:
+        """Break every stream."""
+        with self.state.changed:
+            for node in self.nodes.values():
+                for stream in node.streams:
+                    stream.cut()
+
+    def release_held(self) -> None:
+        """Apply and answer what was held, where the stream is still up."""
+        with self.state.changed:
+            held, self.held = self.held, []
+            for stream, request in held:
+                if stream.is_open:
+                    stream.apply(request)
+
+    def push(self, index: int, **body: Any) -> None:
+        """Send one message of a watch, by the order in which watches began."""
+        stream, request = self.watches[index]
+        stream.reply(sessions_pb2.StreamReply(tag=request.tag, **body))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def unary(method: Callable[..., Message], request: type[Message]) -> Handler:
+    """Serve a method by unary calls."""
+    return grpc.unary_unary_rpc_method_handler(
+        method, request.FromString, lambda message: message.SerializeToString()
+    )
+
+
+def abort(context: Context, why: common_pb2.Refusal) -> NoReturn:
+    """End a unary call with a rich status."""
+    info = error_details_pb2.ErrorInfo(
+        reason=why.reason,
+        domain="raftd",
+        metadata={**why.details, "applied": why.applied},
+    )
+    packed = any_pb2.Any()
+    packed.Pack(info)
+    code = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    status = status_pb2.Status(code=code, message=why.message, details=[packed])
+    context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort does not return")

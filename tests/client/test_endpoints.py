@@ -1,0 +1,88 @@
+"""Which member is asked next: own endpoints first, leaders by node id."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftclient._endpoints import Endpoints, Target, parse_endpoints
+from raftclient.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a:1,b:2", ("a:1", "b:2")),
+        (" a , b:2 ,", ("a:7400", "b:2")),
+        ("a:1,a:1", ("a:1",)),
+        ("[::1]:7000,[::1]", ("[::1]:7000", "[::1]:7400")),
+        ("::1", ("[::1]:7400",)),
+    ],
+)
+def test_endpoints_are_read(text: str, found: tuple[str, ...]) -> None:
+    assert parse_endpoints(text) == found
+
+
+@pytest.mark.parametrize("text", ["", " , ", "a:b", ":7400"])
+def test_what_is_no_endpoint_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="endpoint"):
+        parse_endpoints(text)
+
+
+def test_a_leader_is_found_behind_an_own_endpoint_by_its_id() -> None:
+    endpoints = Endpoints(["x:1", "y:1", "z:1"])
+    endpoints.learn("x:1", 1, {3: "n3:7400"})
+    endpoints.learn("z:1", 3, {})
+    endpoints.redirect(3, "n3:7400")
+    assert endpoints.pick() == Target("z:1")
+
+
+def test_an_unknown_own_endpoint_is_tried_before_an_advertised_address() -> None:
+    endpoints = Endpoints(["x:1", "y:1"])
+    endpoints.learn("x:1", 1, {})
+    endpoints.redirect(3, "n3:7400")
+    assert endpoints.pick() == Target("y:1")
+    endpoints.learn("y:1", 2, {})
+    assert endpoints.pick() == Target("n3:7400")
+
+
+def test_a_leader_that_cannot_be_reached_is_relayed_to() -> None:
+    endpoints = Endpoints(["x:1"])
+    endpoints.learn("x:1", 1, {})
+    endpoints.redirect(3, "n3:7400")
+    endpoints.failed("n3:7400")
+    assert endpoints.pick() == Target("x:1", is_relay=True)
+
+
+def test_a_failed_endpoint_comes_last_and_comes_again() -> None:
+    endpoints = Endpoints(["x:1", "y:1"])
+    assert endpoints.pick() == Target("x:1")
+    endpoints.failed("x:1")
+    assert endpoints.pick() == Target("y:1")
+    endpoints.failed("y:1")
+    assert endpoints.pick().address in {"x:1", "y:1"}
+
+
+def test_learnt_members_are_tried_when_all_own_endpoints_fail() -> None:
+    endpoints = Endpoints(["x:1"])
+    endpoints.learn("x:1", 1, {1: "n1:7400", 2: "n2:7400"})
+    endpoints.failed("x:1")
+    endpoints.failed("n1:7400")
+    assert endpoints.pick() == Target("n2:7400")
+
+
+def test_a_leader_that_fails_is_not_insisted_on() -> None:
+    endpoints = Endpoints(["x:1", "y:1"])
+    endpoints.learn("x:1", 1, {})
+    endpoints.learn("y:1", 2, {})
+    endpoints.redirect(1, "")
+    endpoints.failed("x:1")
+    assert endpoints.pick() == Target("y:1")
+
+
+def test_unary_calls_go_to_the_leader_while_it_answers() -> None:
+    endpoints = Endpoints(["x:1", "y:1"])
+    endpoints.learn("y:1", 2, {})
+    endpoints.redirect(2, "")
+    assert endpoints.preferred() == "y:1"
+    endpoints.failed("y:1")
+    assert endpoints.preferred() == "x:1"

@@ -1,0 +1,91 @@
+"""What becomes of unanswered writes when their session is over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from raftclient import OutcomeUnknown, aio
+from tests.client.fake_server import FakeCluster
+from tests.client.fake_state import Act
+
+
+async def test_later_calls_get_a_new_session(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    await client.put("a", "1")
+    cluster.state.expire_all()
+    cluster.cut_streams()
+    await client.put("b", "1")
+    first, second = (each.session_id for each in cluster.state.applied)
+    assert first != second
+    assert len({hello.session_key for _, hello in cluster.hellos}) == 2
+
+
+async def test_a_write_applied_before_the_end_gets_its_first_answer(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    await client.put("a", "1")
+    cluster.state.behave = lambda request: Act.HOLD
+    waiting = asyncio.create_task(client.put("b", "2"))
+    await cluster.until(lambda: cluster.held)
+    with cluster.state.changed:
+        stream, request = cluster.held.pop()
+        stream.apply(request, is_silent=True)
+        cluster.state.expire_all()
+        revision = cluster.state.revision
+        cluster.state.behave = lambda request: Act.ANSWER
+    cluster.cut_streams()
+    assert (await waiting).revision == revision
+    assert [body.key for body in cluster.state.of_kind("put_key")] == [b"a", b"b"]
+    (asked,) = cluster.nodes[1].unary_calls
+    assert asked.write.number == 2
+
+
+async def test_a_write_never_applied_is_made_anew_in_the_next_session(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    await client.put("a", "1")
+    cluster.state.behave = lambda request: Act.HOLD
+    waiting = asyncio.create_task(client.put("b", "2"))
+    await cluster.until(lambda: cluster.held)
+    with cluster.state.changed:
+        cluster.state.expire_all()
+        cluster.state.behave = lambda request: Act.ANSWER
+    cluster.cut_streams()
+    await waiting
+    first, second = cluster.state.applied
+    assert (second.number, second.body.key) == (1, b"b")
+    assert first.session_id != second.session_id
+
+
+async def test_a_forgotten_session_means_outcome_unknown(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    await client.put("a", "1")
+    cluster.state.behave = lambda request: Act.HOLD
+    waiting = asyncio.create_task(client.put("b", "2"))
+    await cluster.until(lambda: cluster.held)
+    with cluster.state.changed:
+        cluster.state.forget_all()
+        cluster.state.behave = lambda request: Act.ANSWER
+    cluster.cut_streams()
+    with pytest.raises(OutcomeUnknown) as raised:
+        await waiting
+    assert raised.value.reason == "SESSION_UNKNOWN"
+    await client.put("c", "3")
+
+
+async def test_watches_go_on_in_the_next_session(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    await client.put("a", "1")
+    async with client.watch(prefix=""):
+        await cluster.until(lambda: len(cluster.watches) == 1)
+        cluster.state.expire_all()
+        cluster.cut_streams()
+        await client.put("b", "1")
+        # Once without a session, perhaps, and then with the new one.
+        await cluster.until(lambda: len(cluster.watches) >= 2)
+    assert len(cluster.state.sessions) == 2
