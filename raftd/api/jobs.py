@@ -201,7 +201,7 @@ def _fill_with_ops(
     response.SetInParent()
     if not result.has_succeeded:
         return machine.modules.queues.why_not_completed(job, token)
-    fill_results(response.results, result.results[1:])
+    fill_results(response.results, result.results[1:], machine)
     return None
 
 

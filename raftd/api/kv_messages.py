@@ -40,6 +40,15 @@ def fill_key(
     message.lease_id = found.lease
 
 
+def _fill_kept(
+    message: kv_pb2.KeyValue, found: KeyValue, machine: Machine | None
+) -> None:
+    """Write a key as a result has it; a re-sent answer finds its value again."""
+    if machine is not None and not found.value:
+        found = machine.kv.exact(found.key, found.mod_rev) or found
+    fill_key(message, found)
+
+
 def fill_put(
     response: kv_pb2.PutKeyResponse | txn_pb2.PutOpResult,
     result: KeyPut,
@@ -49,7 +58,7 @@ def fill_put(
     response.mod_rev = result.mod_rev
     previous = result.previous
     if previous is not None:
-        fill_key(response.previous, previous)
+        _fill_kept(response.previous, previous, machine)
 
 
 def fill_deleted(
@@ -60,7 +69,7 @@ def fill_deleted(
     """Write the result of a delete."""
     response.deleted = result.deleted
     if result.previous is not None:
-        fill_key(response.previous, result.previous)
+        _fill_kept(response.previous, result.previous, machine)
 
 
 def fill_range_deleted(
@@ -82,11 +91,13 @@ def fill_incremented(
     response.mod_rev = result.mod_rev
 
 
-def fill_got(response: txn_pb2.GetOpResult, result: KeyGot) -> None:
+def fill_got(
+    response: txn_pb2.GetOpResult, result: KeyGot, machine: Machine | None = None
+) -> None:
     """Write the result of a read within a transaction."""
     response.found = result.found is not None
     if result.found is not None:
-        fill_key(response.key_value, result.found)
+        _fill_kept(response.key_value, result.found, machine)
 
 
 def has_previous(result: KeyPut | KeyDeleted) -> bool:

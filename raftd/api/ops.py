@@ -24,6 +24,7 @@ from raftd.api.kv_messages import (
 )
 from raftd.api.limits import DoorLimits
 from raftd.api.locks import LockCalls
+from raftd.statemachine.machine import Machine
 from raftd.statemachine.refusals import check_name, too_large
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.elections import Proclaimed, Resigned
@@ -167,24 +168,24 @@ def _compare_of(message: txn_pb2.Compare, limits: DoorLimits) -> Compare | Refus
     )
 
 
-def fill_results(messages: Any, results: Sequence[OpResult]) -> None:
+def fill_results(messages: Any, results: Sequence[OpResult], machine: Machine) -> None:
     """Write the results of a branch into a repeated field of OpResult."""
     for result in results:
-        _fill_result(messages.add(), result)
+        _fill_result(messages.add(), result, machine)
 
 
-def _fill_result(message: txn_pb2.OpResult, result: OpResult) -> None:
+def _fill_result(message: txn_pb2.OpResult, result: OpResult, machine: Machine) -> None:
     match result:
         case KeyPut():
-            fill_put(message.put, result)
+            fill_put(message.put, result, machine)
         case KeyDeleted():
-            fill_deleted(message.delete, result)
+            fill_deleted(message.delete, result, machine)
         case RangeDeleted():
             fill_range_deleted(message.delete, result)
         case KeyIncremented():
             fill_incremented(message.increment, result)
         case KeyGot():
-            fill_got(message.get, result)
+            fill_got(message.get, result, machine)
         case JobsEnqueued():
             message.enqueue.job_ids.extend(result.ids)
             message.enqueue.existed.extend(result.existed)

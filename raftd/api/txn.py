@@ -56,4 +56,4 @@ def _fill_transacted(
     response: txn_pb2.TransactResponse, result: Transacted, machine: Machine
 ) -> None:
     response.succeeded = result.has_succeeded
-    fill_results(response.results, result.results)
+    fill_results(response.results, result.results, machine)

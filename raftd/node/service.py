@@ -14,6 +14,8 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from raftd.statemachine.events import Event
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Fence, Refusal, Result
@@ -48,8 +50,7 @@ class Header:
     node_id: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class WriteCall:
+class WriteCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One write with what binds it to its sender.
 
     Attributes:
@@ -69,8 +70,7 @@ class WriteCall:
     wait_ms: int | None = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """The end of a write: its result or refusal, and the revision after it."""
 
     answer: Result | Refusal

@@ -142,7 +142,12 @@ class Writes:
         """Queue a sealed write; a reserve may wait for its job."""
         command = call.command
         replica = self.driver.replica
-        if type(command) is ReserveJobs and call.wait_ms != 0 and replica.may_propose:
+        if (
+            type(command) is ReserveJobs
+            and call.wait_ms != 0
+            and replica.may_propose
+            and self._may_wait(call, command)
+        ):
             deadline_ms = None
             if call.wait_ms is not None:
                 deadline_ms = replica.monotonic_ms + call.wait_ms
@@ -151,6 +156,13 @@ class Writes:
                 return
         replica.submit(request, sink, tag)
         self.driver.wake()
+
+    def _may_wait(self, call: WriteCall, command: ReserveJobs) -> bool:
+        """Tell whether apply would have nothing to say but "not yet"."""
+        leases, sessions = self.machine.leases, self.machine.sessions
+        if not leases.is_alive(command.lease):
+            return False
+        return not call.number or sessions.answer(call.session, call.number) is None
 
     async def _pause(self) -> None:
         """Wait for another leader, or a moment."""

@@ -80,19 +80,17 @@ def check_name(what: str, name: str, limit_bytes: int) -> Refusal | None:
     if name.isascii() and name.isprintable() and 0 < len(name) <= limit_bytes:
         return None
     size_bytes = len(name.encode())
+    whose = f"the name of {'an' if what[0] in 'aeiou' else 'a'} {what}"
     if size_bytes == 0:
-        return Refusal(Reason.INVALID_NAME, f"the name of a {what} is empty")
+        return Refusal(Reason.INVALID_NAME, f"{whose} is empty")
     if size_bytes > limit_bytes:
         return Refusal(
             Reason.INVALID_NAME,
-            f"the name of a {what} has {size_bytes} bytes, over the limit of"
-            f" {limit_bytes}",
+            f"{whose} has {size_bytes} bytes, over the limit of {limit_bytes}",
             {"limit": str(limit_bytes), "size": str(size_bytes)},
         )
     if any(_is_control(character) for character in name):
-        return Refusal(
-            Reason.INVALID_NAME, f"the name of a {what} holds a control character"
-        )
+        return Refusal(Reason.INVALID_NAME, f"{whose} holds a control character")
     return None
 
 

@@ -118,7 +118,7 @@ async def test_elections_page_by_page(stubs: Stubs) -> None:
         (
             elections_pb2.CampaignRequest(lease_id=1, claimant="me"),
             "INVALID_NAME",
-            "the name of a election is empty",
+            "the name of an election is empty",
         ),
         (
             elections_pb2.CampaignRequest(

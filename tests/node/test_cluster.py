@@ -13,6 +13,12 @@ from raftd.node.service import WatchKind, WatchSpec, WriteCall
 from raftd.node.writes import hash_key
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Reason, Refusal
+from raftd.statemachine.schema.jobs import (
+    EnqueueJobs,
+    JobSpec,
+    JobsReserved,
+    ReserveJobs,
+)
 from raftd.statemachine.schema.kv import IncrementKey, KeyIncremented, KeyPut, PutKey
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
 from tests.node.cluster import Cluster
@@ -226,3 +232,43 @@ async def test_a_lease_outlives_a_leader_change_and_then_ends(tmp_path: Path) ->
         while new.machine.leases.is_alive(session):
             await watch.next()
         assert _value(new.machine, b"mine") is None
+
+
+async def test_a_waiting_reserve_sent_again_gets_its_first_answer(
+    tmp_path: Path,
+) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        node = await cluster.leader()
+        opened = await node.write(
+            WriteCall(command=OpenSession(hash_key(_KEY), 10_000, "me")), 10
+        )
+        assert isinstance(opened.answer, SessionOpened)
+        session = opened.answer.session
+        call = WriteCall(
+            command=ReserveJobs(session, (("q", 1),), "me"),
+            session=session,
+            session_key=_KEY,
+            number=1,
+            wait_ms=None,
+        )
+        waiting = asyncio.create_task(node.write(call, 10))
+        await node.write(WriteCall(command=EnqueueJobs((JobSpec("q", b"p"),))), 10)
+        first = await waiting
+        again = await node.write(call, 10)
+        assert isinstance(first.answer, JobsReserved)
+        assert isinstance(again.answer, JobsReserved)
+        assert [(job.id, job.token) for job in first.answer.jobs] == [
+            (job.id, job.token) for job in again.answer.jobs
+        ]
+
+
+async def test_a_reserve_of_a_dead_session_is_refused_and_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        node = await cluster.leader()
+        answered = await node.write(
+            WriteCall(command=ReserveJobs(99, (("q", 1),), "me"), wait_ms=None), 10
+        )
+        assert isinstance(answered.answer, Refusal)
+        assert answered.answer.reason is Reason.LEASE_EXPIRED

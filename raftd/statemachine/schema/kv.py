@@ -36,6 +36,12 @@ class KeyValue(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     lease: int
 
+    def without_value(self) -> KeyValue:
+        """Return what a reply window keeps; the value is found again by mod_rev."""
+        return KeyValue(
+            self.key, b"", self.create_rev, self.mod_rev, self.version, self.lease
+        )
+
 
 class PutKey(Command, frozen=True, tag=30):
     """Set a key.
@@ -63,7 +69,9 @@ class KeyPut(Result, frozen=True, tag=30):
 
     def kept(self) -> KeyPut:
         """Drop the previous value."""
-        return KeyPut(self.mod_rev) if self.previous is not None else self
+        if self.previous is None:
+            return self
+        return KeyPut(self.mod_rev, self.previous.without_value())
 
 
 class DeleteKey(Command, frozen=True, tag=31):
@@ -82,7 +90,9 @@ class KeyDeleted(Result, frozen=True, tag=31):
 
     def kept(self) -> KeyDeleted:
         """Drop the previous value."""
-        return KeyDeleted(self.deleted) if self.previous is not None else self
+        if self.previous is None:
+            return self
+        return KeyDeleted(self.deleted, self.previous.without_value())
 
 
 class DeleteRange(Command, frozen=True, tag=32):
@@ -126,7 +136,7 @@ class KeyGot(Result, frozen=True, tag=34):
 
     def kept(self) -> KeyGot:
         """Drop the value."""
-        return KeyGot(None)
+        return self if self.found is None else KeyGot(self.found.without_value())
 
 
 class CompactHistory(Command, frozen=True, tag=35):
