@@ -41,6 +41,7 @@ _COUNTERS: Final = (b"n0", b"n1")
 _TRY_AGAIN: Final = frozenset({Reason.NOT_LEADER, Reason.NO_LEADER, Reason.OVERLOADED})
 _LOST: Final = frozenset({Reason.SESSION_EXPIRED, Reason.SESSION_UNKNOWN})
 _HOP_US_MAX: Final = 5000
+_FULL_US: Final = 30_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -101,6 +102,7 @@ class Client:
         self._done: Final[dict[int, None]] = {}
         self._acknowledged = 0
         self._is_draining = False
+        self._awake_us = 0
 
     @property
     def is_idle(self) -> bool:
@@ -120,6 +122,8 @@ class Client:
 
     def _next_op(self) -> None:
         mean_us = self._options.op_interval_us
+        if len(self._open) >= self._options.depth:
+            mean_us = max(mean_us, _FULL_US)
         delay_us = 1 + int(self._rng.expovariate(1 / mean_us))
         self._world.after(delay_us, f"work c{self._id}", self._next_op)
         if self._is_lost and not self._open:
@@ -128,8 +132,21 @@ class Client:
         if not self._session:
             if not self._open and not self._is_draining:
                 self._open_session()
-        elif len(self._open) < self._options.depth and not self._is_lost:
+        elif (
+            len(self._open) < self._options.depth
+            and not self._is_lost
+            and not self._is_asleep()
+        ):
             self._begin_some()
+
+    def _is_asleep(self) -> bool:
+        """Tell whether it stands still for a while, maybe beyond its session's life."""
+        if self._is_draining:
+            return False
+        now_us = self._world.now_us
+        if now_us >= self._awake_us and self._rng.random() < self._options.sleepy:
+            self._awake_us = now_us + self._rng.randrange(3000 * self._options.ttl_ms)
+        return now_us < self._awake_us
 
     def _open_session(self) -> None:
         self._key = self._rng.randbytes(16)
@@ -189,7 +206,10 @@ class Client:
 
     def _send(self, op: _Op) -> None:
         op.attempt += 1
-        self._after(f"ask c{self._id}.{op.tag}", self._arrive, op, self._node)
+        node_id = self._node
+        if op.command is None and self._rng.random() < 0.5:
+            node_id = self._rng.choice(list(self._nodes))  # any member serves reads
+        self._after(f"ask c{self._id}.{op.tag}", self._arrive, op, node_id)
         patience_us = 2 * self._options.election_us
         self._world.after(
             patience_us, f"late c{self._id}.{op.tag}", self._on_late, op, op.attempt
@@ -220,7 +240,7 @@ class Client:
         interval_us = self._options.ttl_ms * 1000 // 4
         self._world.after(interval_us, f"renew c{self._id}", self._renew)
         session, sent_us = self._session, self._world.now_us
-        if not session or self._is_lost:
+        if not session or self._is_lost or self._is_asleep():
             return
 
         def done(lost: Sequence[int] | None) -> None:

@@ -42,6 +42,7 @@ class Faults:
             "link-down": self._link_down,
             "partition": self._partition,
             "pause": self._pause,
+            "restart": self._restart,
             "stall": self._stall,
             "transfer": self._transfer,
             "wall-step": self._step_wall,
@@ -110,6 +111,14 @@ class Faults:
                 node.start()
 
         self._later(f"restart n{node.node_id}", restart)
+
+    def _restart(self) -> None:
+        """Crash, and be there again at once, within the same election."""
+        node = self._victim()
+        if node.replica is not None:
+            self._world.note(f"crash n{node.node_id}")
+            node.crash()
+            node.start()
 
     def _crash_all(self) -> None:
         if self._rng.random() < 0.3:  # not all too often: nothing else gets done

@@ -93,7 +93,7 @@ class Invariants:
             if self._commit_terms[at] < core.term:
                 if core.term_at(entry.index) != entry.term:
                     raise SimFailure(
-                        f"leader {core.node_id} of term {core.term} lacks {entry.index},"
+                        f"leader {core.node_id} of {core.term} lacks {entry.index},"
                         f" committed in term {self._commit_terms[at]}"
                     )
                 break  # what lies before an equal entry is equal: see _on_commit

@@ -47,6 +47,7 @@ class Options:
     depth: int
     op_interval_us: int
     ttl_ms: int
+    sleepy: float
     fault_interval_us: int
     downtime_us: int
     drift_ppm: int
@@ -76,6 +77,7 @@ _FAULTS: Final = (
     "link-down",
     "partition",
     "pause",
+    "restart",
     "stall",
     "transfer",
     "wall-step",
@@ -97,8 +99,8 @@ def draw_options(rng: Random, size: int | None = None) -> Options:
         size=size or drawn_size,
         election_ticks=election_ticks,
         heartbeat_ticks=rng.choice([1, 2]),
-        pre_vote=rng.random() < 0.8,
-        check_quorum=rng.random() < 0.8,
+        pre_vote=rng.random() < 0.6,
+        check_quorum=rng.random() < 0.7,
         append_bytes_max=rng.choice([1, 300, 1 << 18]),
         inflight_messages_max=rng.choice([1, 2, 256]),
         apply_bytes_max=rng.choice([1, 300, 1 << 20]),
@@ -114,12 +116,13 @@ def draw_options(rng: Random, size: int | None = None) -> Options:
         replay=rng.choice([0, 0, 0.05, 0.2]),
         write_us=rng.choice([200, 5_000, 20_000, election_us // 20, election_us // 5]),
         turn_lag_us=rng.choice([0, 0, 1_000, 20_000]),
-        clients=rng.choice([1, 2, 4]),
-        depth=rng.choice([1, 2, 4]),
-        op_interval_us=rng.choice([20_000, 60_000, 250_000]),
+        clients=rng.choice([1, 3, 6]),
+        depth=rng.choice([1, 4, 16]),
+        op_interval_us=rng.choice([5_000, 20_000, 100_000]),
         ttl_ms=rng.choice([1000, 3000, 10_000]),
-        fault_interval_us=rng.choice([4, 15, 60]) * _TICK_US,
-        downtime_us=rng.choice([2, 15, 60]) * _TICK_US,
+        sleepy=rng.choice([0, 0.005, 0.02]),
+        fault_interval_us=rng.choice([4 * _TICK_US, election_us, 3 * election_us]),
+        downtime_us=rng.choice([2 * _TICK_US, election_us, 3 * election_us]),
         drift_ppm=rng.choice([0, 10_000, 50_000]),
         faults=tuple(fault for fault in _FAULTS if rng.random() < 0.5),
     )
