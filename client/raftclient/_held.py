@@ -31,7 +31,7 @@ class Claim:
         self.parent: Final = parent
         self._lost: RaftError | None = None
         self._lock: Final = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[Callable[[], None], None] = {}
         if parent is not None:
             parent.on_lost(self._lose_with_parent)
 
@@ -68,7 +68,7 @@ class Claim:
             if self._lost is not None:
                 return
             self._lost = why
-            listeners, self._listeners = self._listeners, []
+            listeners, self._listeners = self._listeners, {}
         for listener in listeners:
             listener()
 
@@ -84,15 +84,14 @@ class Claim:
         """Call ``listener`` when it is lost, at once if it is; it must not block."""
         with self._lock:
             if self._lost is None:
-                self._listeners.append(listener)
+                self._listeners[listener] = None
                 return
         listener()
 
     def forget(self, listener: Callable[[], None]) -> None:
         """Take a listener back; one that is gone is no error."""
         with self._lock:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            self._listeners.pop(listener, None)
 
     def _lose_with_parent(self) -> None:
         assert self.parent is not None

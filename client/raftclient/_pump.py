@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Pump"]
 
-PROBE_AFTER_S: Final = 1.0
-DEAD_AFTER_S: Final = 3.0
+PROBE_AFTER_S: Final = 0.7
+DEAD_AFTER_S: Final = 2.0
+"""A member that owes an answer and keeps silent for so long is given up."""
+PATIENCE: Final = 4
+"""So many times longer while all that is awaited are waits and watches."""
 _NEVER_S: Final = float("inf")
 
 
@@ -89,6 +92,8 @@ class Pump:
     def look_for_silence(self, now_s: float) -> None:
         """Probe a member that owes an answer, and give a dead one up."""
         silence_s = now_s - self.alive_s
+        if not self._window.is_owed_an_answer():
+            silence_s /= PATIENCE
         if silence_s > DEAD_AFTER_S:
             self.stream.cut()
         elif silence_s > PROBE_AFTER_S and not self.stream.is_read_only:

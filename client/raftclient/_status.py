@@ -39,7 +39,8 @@ SESSION_OVER_REASONS: Final = frozenset({"SESSION_EXPIRED", "SESSION_UNKNOWN"})
 """The session ended, or is not even remembered."""
 
 _UNSURE_REASONS: Final = frozenset({"LEADERSHIP_LOST", "DEADLINE"})
-"""Perhaps proposed: worth asking again only under the same number."""
+"""Perhaps proposed: worth asking again only under the same number. The deadline is that
+of one attempt, so even one that proposed nothing says nothing of the next."""
 
 _DOMAIN: Final = "raftd"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -71,9 +72,7 @@ def is_retryable(error: RaftError) -> bool:
     limit = error.details.get("limit_name", "")
     if limit == "stream_requests_max" or limit.startswith("window_"):
         return True  # no room for it, or its answer, yet: nothing was left behind
-    return error.reason in RETRYABLE_REASONS or (
-        error.applied == "unknown" and error.reason in _UNSURE_REASONS
-    )
+    return error.reason in RETRYABLE_REASONS or error.reason in _UNSURE_REASONS
 
 
 def _error(

@@ -18,6 +18,7 @@ __all__ = [
     "LeaseLike",
     "LeaseRef",
     "as_bytes",
+    "held_of",
     "lease_id_of",
     "prefix_end",
     "range_of",

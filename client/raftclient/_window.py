@@ -136,6 +136,10 @@ class Window:
         oldest = next(iter(self._unanswered.values()), None)
         return oldest is not None and oldest.waits
 
+    def is_owed_an_answer(self) -> bool:
+        """Tell whether a call is unanswered that the server need not hold back."""
+        return any(not call.waits for call in self._unanswered.values())
+
     def add(self, call: Call) -> None:
         """Take a call: number it, or let it wait for room."""
         if self._backlog or not self._has_room():

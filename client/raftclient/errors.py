@@ -186,9 +186,9 @@ class Compacted(RaftError):
     default_reason = "COMPACTED"
 
     @property
-    def compaction_revision(self) -> int:
+    def compacted_revision(self) -> int:
         """The oldest revision that can still be read; 0 if the server did not say."""
-        return int(self.details.get("compaction_revision", "0"))
+        return int(self.details.get("compacted_revision", "0"))
 
 
 class LimitExceeded(RaftError):

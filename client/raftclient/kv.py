@@ -87,7 +87,7 @@ class KeyRange:
         while left is None or left > 0:
             request.limit = PAGE_KEYS if left is None else min(left, PAGE_KEYS)
             request.page_token = token
-            answer = await list_keys(self._core, request, self._timeout_s)
+            answer = await _list_keys(self._core, request, self._timeout_s)
             self.revision = answer.at_revision
             self.age_ms = answer.header.age_ms
             page = [key_value_from_wire(found) for found in answer.key_values]
@@ -233,7 +233,7 @@ class KvCalls:
         """Count the keys of a range; arguments as of ``range``."""
         request = _range_request(prefix, start, end, at_revision, stale)
         request.count_only = True
-        answer = await list_keys(self._core, request, timeout_s)
+        answer = await _list_keys(self._core, request, timeout_s)
         return answer.count
 
     async def delete(
@@ -354,7 +354,7 @@ def _range_request(
     return request
 
 
-async def list_keys(
+async def _list_keys(
     core: Core, request: kv_pb2.ListKeysRequest, timeout_s: float | None
 ) -> kv_pb2.ListKeysResponse:
     """Fetch one page, through the stream or, stale, from any member."""

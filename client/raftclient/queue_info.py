@@ -10,7 +10,12 @@ from typing import Final, TypedDict
 import msgspec
 
 from raftclient._clock import to_ms
-from raftclient.specs import Backoff, backoff_from_wire, backoff_to_wire
+from raftclient.specs import (
+    Backoff,
+    backoff_from_wire,
+    backoff_to_wire,
+    check_options,
+)
 from raftpb.v1 import queues_pb2
 
 __all__ = ["QueueInfo", "QueueOptions", "options_to_wire", "queue_info"]
@@ -82,6 +87,7 @@ _SPANS: Final = (
 
 def options_to_wire(options: QueueOptions) -> queues_pb2.QueueOptions:
     """Turn settings into the API's message."""
+    check_options(QueueOptions, options)
     wire = queues_pb2.QueueOptions()
     given: dict[str, object] = {**options}
     for name in _SAME:

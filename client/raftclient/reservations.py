@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from raftclient.results import OpResult
     from raftclient.txn import Op
 
-__all__ = ["CANCEL_REQUESTED", "Reservation", "ReservationCalls", "ReservedJob"]
+__all__ = [
+    "CANCEL_REQUESTED",
+    "Reservation",
+    "ReservationCalls",
+    "ReservedJob",
+    "release_request",
+]
 
 EXTENSIONS_PER_RESERVATION: Final = 3
 

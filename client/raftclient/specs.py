@@ -14,6 +14,7 @@ import msgspec
 
 from raftclient._clock import to_ms
 from raftclient._values import Data, as_bytes
+from raftclient.errors import InvalidRequest
 from raftpb.v1 import txn_pb2
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "UniqueUntil",
     "backoff_from_wire",
     "backoff_to_wire",
+    "check_options",
 ]
 
 
@@ -158,7 +160,19 @@ def backoff_from_wire(number: txn_pb2.Backoff.ValueType) -> Backoff | None:
     return next((b for b, n in _BACKOFFS.items() if n == number), None)
 
 
+def check_options(kind: type, options: Mapping[str, object]) -> None:
+    """Refuse names that a TypedDict does not have; Python itself would take them.
+
+    Raises:
+        InvalidRequest: There is no such option.
+    """
+    unknown = sorted(options.keys() - kind.__annotations__.keys())
+    if unknown:
+        raise InvalidRequest(f"there is no option {unknown[0]!r}")
+
+
 def _to_wire(payload: bytes, options: JobOptions) -> txn_pb2.JobSpec:
+    check_options(JobOptions, options)
     wire = _Wire(payload=payload)
     given: Mapping[str, object] = {**options}
     for name in _SAME:

@@ -9,7 +9,6 @@ serves streams of sessions, as in the real cluster. What a node was sent is reco
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,151 +28,10 @@ from raftpb.v1 import (
     queues_pb2,
     sessions_pb2,
 )
-from tests.client.fake_state import (
-    CLUSTER_ID,
-    Act,
-    FakeSession,
-    FakeState,
-    refusal,
-)
+from tests.client.fake_state import CLUSTER_ID, FakeState, refusal
+from tests.client.fake_stream import Context, FakeStream
 
-Context = Any
 Handler = Any  # the library's own type cannot be subscripted at run time
-
-
-class FakeStream:
-    """One open session stream."""
-
-    def __init__(self, node: FakeNode, context: Context) -> None:
-        self.node = node
-        self.state = node.cluster.state
-        self.session: FakeSession | None = None
-        self.is_open = True
-        self._context = context
-        self._out: queue.SimpleQueue[sessions_pb2.StreamSessionResponse | None] = (
-            queue.SimpleQueue()
-        )
-
-    def messages(self) -> Iterator[sessions_pb2.StreamSessionResponse]:
-        """Yield what goes to the client."""
-        while (message := self._out.get()) is not None:
-            yield message
-
-    def send(self, message: sessions_pb2.StreamSessionResponse) -> None:
-        """Queue a message, with its header."""
-        message.header.CopyFrom(self.node.header())
-        self._out.put(message)
-
-    def reply(self, *replies: sessions_pb2.StreamReply) -> None:
-        """Queue replies as one message."""
-        self.send(sessions_pb2.StreamSessionResponse(replies=replies))
-
-    def end(self, why: common_pb2.Refusal | None = None) -> None:
-        """Say why, if told, and end the stream in good order."""
-        if why is not None:
-            leader = self.node.cluster.leader
-            message = sessions_pb2.StreamSessionResponse()
-            message.end.refusal.CopyFrom(why)
-            message.end.leader = leader
-            message.end.leader_address = self.node.cluster.advertised.get(leader, "")
-            self.send(message)
-        self.is_open = False
-        self._out.put(None)
-
-    def cut(self) -> None:
-        """Break the stream, without a word."""
-        self.is_open = False
-        self._context.cancel()
-        self._out.put(None)
-
-    def take(self, message: sessions_pb2.StreamSessionRequest) -> None:
-        """Take one message of the client."""
-        with self.state.changed:
-            self.node.cluster.messages.append(message)
-            self.state.changed.notify_all()
-            if message.HasField("hello"):
-                self._greet(message.hello)
-            if self.session is not None and message.acknowledged:
-                self.session.acknowledged = message.acknowledged
-            if message.keepalive:
-                self.send(
-                    sessions_pb2.StreamSessionResponse(
-                        keepalive_id=message.keepalive_id
-                    )
-                )
-            for request in message.requests:
-                if self.is_open:
-                    self._take_request(request)
-
-    def _greet(self, hello: sessions_pb2.StreamHello) -> None:
-        cluster = self.node.cluster
-        cluster.hellos.append((self.node.node_id, hello))
-        if cluster.leader != self.node.node_id and not hello.relay:
-            self.end(refusal("NOT_LEADER" if cluster.leader else "NO_LEADER"))
-            return
-        if hello.session_id:
-            self.session = self.state.sessions.get(hello.session_id)
-            if self.session is None or self.session.is_closed:
-                is_known = self.session is not None
-                self.end(
-                    refusal("SESSION_EXPIRED")
-                    if is_known
-                    else refusal("SESSION_UNKNOWN", "unknown")
-                )
-                return
-        welcome = sessions_pb2.StreamWelcome(node_id=self.node.node_id)
-        for node_id, address in cluster.advertised.items():
-            welcome.members.add(node_id=node_id, client_address=address)
-        self.send(sessions_pb2.StreamSessionResponse(welcome=welcome))
-
-    def _take_request(self, request: sessions_pb2.StreamRequest) -> None:
-        kind = request.WhichOneof("body")
-        if kind in {"watch_keys", "observe_election", "watch_jobs"}:
-            self.node.cluster.watches.append((self, request))
-            return
-        if not request.number:
-            self._read(request)
-            return
-        act = self.state.behave(request)
-        match act:
-            case common_pb2.Refusal():
-                self.reply(sessions_pb2.StreamReply(tag=request.tag, refusal=act))
-            case Act.ANSWER:
-                self.apply(request)
-            case Act.HOLD:
-                self.node.cluster.held.append((self, request))
-            case Act.APPLY_AND_CUT:
-                self.apply(request, is_silent=True)
-                self.cut()
-            case Act.CUT:
-                self.cut()
-
-    def apply(
-        self, request: sessions_pb2.StreamRequest, *, is_silent: bool = False
-    ) -> None:
-        """Apply a write and answer it."""
-
-        def answer(reply: sessions_pb2.StreamReply) -> None:
-            if not is_silent:
-                out = sessions_pb2.StreamReply()
-                out.CopyFrom(reply)
-                out.tag = request.tag
-                self.reply(out)
-
-        assert self.session is not None, "writes belong to a session"
-        self.state.write(self.session, request, answer)
-
-    def _read(self, request: sessions_pb2.StreamRequest) -> None:
-        reply = sessions_pb2.StreamReply(tag=request.tag, revision=self.state.revision)
-        kind = request.WhichOneof("body")
-        if kind == "get_key":
-            value = self.state.keys.get(request.get_key.key)
-            reply.get_key.found = value is not None
-            reply.get_key.key_value.value = value or b""
-        else:
-            assert kind is not None, "a request has a body"
-            getattr(reply, kind).SetInParent()
-        self.reply(reply)
 
 
 class FakeNode:
@@ -183,6 +41,8 @@ class FakeNode:
         self.cluster = cluster
         self.node_id = node_id
         self.streams: list[FakeStream] = []
+        self.is_mute = False
+        """Takes streams and says nothing, like a process that was stopped."""
         self.unary_calls: list[Any] = []
         self._server = grpc.server(ThreadPoolExecutor(32))
         for service, methods in self._handlers().items():

@@ -36,7 +36,7 @@ TABLE = [
     ("OVERLOADED", "no", errors.Unavailable, 6, True),
     ("CORRUPT", "no", errors.Unavailable, 6, True),
     ("DIVERGED", "no", errors.Unavailable, 6, True),
-    ("DEADLINE", "no", errors.Unavailable, 6, False),
+    ("DEADLINE", "no", errors.Unavailable, 6, True),
     ("SESSION_UNKNOWN", "unknown", errors.OutcomeUnknown, 7, False),
     ("STALE_NUMBER", "unknown", errors.OutcomeUnknown, 7, False),
     ("LEADERSHIP_LOST", "unknown", errors.OutcomeUnknown, 7, True),
@@ -112,7 +112,9 @@ def test_a_rich_status_says_what_happened() -> None:
     assert error.details == {"current": "9"}
 
 
-@pytest.mark.parametrize("status", [None, rich_status("elsewhere")])
+@pytest.mark.parametrize(
+    "status", [None, rich_status("elsewhere")], ids=["none", "another domain"]
+)
 def test_a_bare_status_says_nothing_about_the_outcome(status: bytes | None) -> None:
     error = error_from_rpc(FailedCall(grpc.StatusCode.UNAVAILABLE, status))
     assert type(error) is errors.OutcomeUnknown

@@ -1,4 +1,4 @@
-"""Locks and elections, as the client handles them."""
+"""Locks, as the client handles them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from raftclient import Fenced, InvalidRequest, LockHeld, aio
-from raftpb.v1 import elections_pb2
+from raftclient import InvalidRequest, LockHeld, LockMode, aio
+from raftpb.v1 import locks_pb2
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act
 
@@ -112,31 +112,21 @@ async def test_a_long_wait_does_not_hold_up_other_writes(
     assert grant.token == cluster.state.lock_holders["x"]
 
 
-async def test_leadership_that_went_to_another_is_lost(
+async def test_a_lock_says_how_it_wants_to_be_held(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
-    leadership = await client.election("e").campaign("me")
-    await cluster.until(lambda: cluster.watches)
-    transferred = elections_pb2.ElectionEvent(
-        revision=900, leader=elections_pb2.Leadership(epoch=leadership.epoch + 1)
-    )
-    news = elections_pb2.ObserveElectionResponse(revision=900, events=[transferred])
-
-    async def lead() -> None:
-        async with leadership:
-            cluster.push(0, observe_election=news)
-            await asyncio.Event().wait()
-
-    with pytest.raises(Fenced):
-        await lead()
-    assert not cluster.state.of_kind("resign")
+    await client.lock("a", mode=LockMode.SHARED, delay_s=1.5, wait_s=0.0001).acquire()
+    await client.lock("b", limit=3, lease=77, claimant="me").acquire()
+    shared, counted = cluster.state.of_kind("acquire_lock")
+    assert shared.mode == locks_pb2.LOCK_MODE_SHARED
+    assert (shared.delay_ms, shared.wait_ms) == (1500, 1), "rounded up, never to a try"
+    assert counted.mode == locks_pb2.LOCK_MODE_SEMAPHORE
+    assert (counted.limit, counted.lease_id, counted.claimant) == (3, 77, "me")
 
 
-async def test_leaving_a_leadership_resigns(
+async def test_a_lock_taken_elsewhere_is_released_by_its_token(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
-    async with await client.election("e").campaign("me") as leadership:
-        await leadership.proclaim("still me")
-        assert leadership.fence().epoch == leadership.epoch
-    (resigned,) = cluster.state.of_kind("resign")
-    assert resigned.epoch == leadership.epoch
+    cluster.state.lock_holders["x"] = 9
+    await client.release_lock("x", 9)
+    assert not cluster.state.lock_holders

@@ -133,6 +133,16 @@ async def test_a_leader_out_of_reach_is_relayed_to(three: FakeCluster) -> None:
     ]
 
 
+async def test_a_member_that_falls_silent_is_given_up(three: FakeCluster) -> None:
+    async with aio.connect(three.endpoints) as client:
+        await client.put("a", "1")
+        three.nodes[1].is_mute = True
+        three.leader = 2
+        await client.put("b", "1", timeout_s=30)
+    assert three.hellos[-1][0] == 2
+    assert numbers(three) == [1, 2]
+
+
 async def test_without_a_leader_calls_wait_until_there_is_one(
     three: FakeCluster,
 ) -> None:
