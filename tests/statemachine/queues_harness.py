@@ -27,9 +27,9 @@ from raftd.statemachine.schema.jobs import (
     ReserveJobs,
 )
 from raftd.statemachine.schema.queues import ConfigureQueue, QueueOptions
-from tests.statemachine.harness import Harness
+from tests.statemachine.harness import Disk, Harness
 
-__all__ = ["Q", "QueueHarness", "limits_with", "refused"]
+__all__ = ["Q", "QueueHarness", "limits_with", "refused", "replay"]
 
 Q = "work"
 """The queue of most tests."""
@@ -169,3 +169,12 @@ def refused(answer: object, reason: Reason) -> Refusal:
     assert answer.sentence
     assert not answer.sentence.endswith(".")
     return answer
+
+
+def replay(payloads: list[bytes]) -> Disk:
+    """Apply a log from the start, checkpointing at its marks."""
+    other = QueueHarness(machine=Machine())
+    for payload in payloads:
+        if other.apply(payload).mark is not None:
+            other.write(other.machine.take_checkpoint())
+    return other.disk

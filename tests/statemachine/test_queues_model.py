@@ -16,7 +16,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.jobs import (
     Backoff,
@@ -50,8 +49,7 @@ from raftd.statemachine.schema.queues import (
 )
 from raftd.statemachine.schema.sessions import CloseSession
 from raftd.statemachine.schema.txn import Transact
-from tests.statemachine.harness import Disk
-from tests.statemachine.queues_harness import QueueHarness
+from tests.statemachine.queues_harness import QueueHarness, replay
 from tests.statemachine.queues_model import (
     BACKOFF_MS,
     CRASHES_MAX,
@@ -385,15 +383,6 @@ class QueueTraffic(RuleBasedStateMachine):
             return
         rows = self.q.save()
         assert replay(self.q.payloads) == rows
-
-
-def replay(payloads: list[bytes]) -> Disk:
-    """Apply a log from the start, checkpointing at its marks."""
-    other = QueueHarness(machine=Machine())
-    for payload in payloads:
-        if other.apply(payload).mark is not None:
-            other.write(other.machine.take_checkpoint())
-    return other.disk
 
 
 QueueTraffic.TestCase.settings = settings(
