@@ -15,14 +15,12 @@ from raftd.node.replica import Replica
 from raftd.statemachine.rows import Checkpoint, Row
 from raftd.statemachine.schema.entry import MarkEntry
 from tests.sim.disk import Disk
+from tests.sim.writer import After
 
 __all__ = ["Checkpoints"]
 
 _ROWS_A_STEP: Final = 4
 _STEP_US_MAX: Final = 30_000
-
-After = Callable[[int, str, Callable[[], None]], None]
-"""Has something happen later, unless the node has crashed by then."""
 
 
 class _Job:

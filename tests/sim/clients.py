@@ -11,7 +11,6 @@ Source: RELIABILITY.md section 4 (revision witness, client belief) and section 6
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,56 +18,26 @@ from raftd.node.service import Answered
 from raftd.statemachine.schema.base import Reason, Refusal, Result
 from raftd.statemachine.schema.entry import AnyCommand, encode_answer, seal
 from raftd.statemachine.schema.kv import (
-    IncrementKey,
     KeyIncremented,
     KeyPut,
     KeyValue,
-    PutKey,
 )
 from raftd.statemachine.schema.locks import AcquireLock, LockGranted, ReleaseLock
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
 from tests.sim.invariants import Invariants
 from tests.sim.model import LOCKS
 from tests.sim.node import SimNode
+from tests.sim.ops import Op, Tally, draw_op
 from tests.sim.options import Options
 from tests.sim.session import Belief, Beliefs
 from tests.sim.world import SimFailure, World
 
-__all__ = ["Client", "Tally"]
+__all__ = ["Client"]
 
-_KEYS: Final = (b"a", b"b", b"c")
-_COUNTERS: Final = (b"n0", b"n1")
 _TRY_AGAIN: Final = frozenset({Reason.NOT_LEADER, Reason.NO_LEADER, Reason.OVERLOADED})
 _LOST: Final = frozenset({Reason.SESSION_EXPIRED, Reason.SESSION_UNKNOWN})
 _HOP_US_MAX: Final = 5000
 _FULL_US: Final = 30_000
-
-
-@dataclasses.dataclass(slots=True)
-class Tally:
-    """What all clients together did and know."""
-
-    begun: int = 0
-    answered: int = 0
-    sessions: int = 0
-    floor: int = 0
-    """The highest revision that any answered operation has shown."""
-    counts: dict[bytes, int] = dataclasses.field(default_factory=dict)
-    """Acknowledged increments."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Op:
-    """One operation until it is answered; a read if there is no command."""
-
-    tag: int
-    number: int
-    command: AnyCommand | None
-    key: bytes
-    floor: int
-    sent_us: int
-    """First sent: an answer may be that of the first attempt."""
-    attempt: int = 0
 
 
 class Client:
@@ -98,7 +67,7 @@ class Client:
         self._is_lost = False
         self._key = b""
         self._next_number = 1
-        self._open: Final[dict[int, _Op]] = {}
+        self._open: Final[dict[int, Op]] = {}
         self._done: Final[dict[int, None]] = {}
         self._acknowledged = 0
         self._is_draining = False
@@ -165,29 +134,14 @@ class Client:
             return
         if self._is_draining:
             return
-        draw = rng.random()
-        if draw < 0.3:
-            key = rng.choice(_KEYS)
-            self._begin(PutKey(key, b"%d.%d" % (self._id, self._tag)), key)
-        elif draw < 0.5:
-            key = rng.choice(_COUNTERS)
-            self._begin(IncrementKey(key, 1), key)
-        elif draw < 0.85:
-            self._begin(None, rng.choice(_KEYS + _COUNTERS))
-        else:
-            self._acquire(rng.choice(LOCKS))
-
-    def _acquire(self, name: str) -> None:
-        is_asked = any(
+        is_locking = bool(self._belief.held) or any(
             isinstance(op.command, AcquireLock | ReleaseLock)
             for op in self._open.values()
         )
-        if is_asked or self._belief.held:
-            return  # one lock at a time, or clients would wait for each other
-        wait_ms = self._rng.choice([0, 500, None])
-        claimant = f"c{self._id}"
-        command = AcquireLock(name, self._session, claimant, wait_ms=wait_ms)
-        self._begin(command, b"")
+        unique = b"%d.%d" % (self._id, self._tag)
+        command, key = draw_op(rng, unique, f"c{self._id}", self._session)
+        if not (isinstance(command, AcquireLock) and is_locking):
+            self._begin(command, key)
 
     def _begin(
         self, command: AnyCommand | None, key: bytes, *, is_numbered: bool = True
@@ -197,14 +151,14 @@ class Client:
         if command is not None and is_numbered:
             number, self._next_number = self._next_number, self._next_number + 1
         now_us = self._world.now_us
-        op = _Op(self._tag, number, command, key, self._tally.floor, now_us)
+        op = Op(self._tag, number, command, key, self._tally.floor, now_us)
         self._open[op.tag] = op
         self._tally.begun += 1
         self._send(op)
 
     # --- sending ----------------------------------------------------------------------
 
-    def _send(self, op: _Op) -> None:
+    def _send(self, op: Op) -> None:
         op.attempt += 1
         node_id = self._node
         if op.command is None and self._rng.random() < 0.5:
@@ -219,7 +173,7 @@ class Client:
         assert callable(action)
         self._world.after(self._rng.randrange(_HOP_US_MAX), label, action, *args)
 
-    def _arrive(self, op: _Op, node_id: int) -> None:
+    def _arrive(self, op: Op, node_id: int) -> None:
         if op.tag not in self._open:
             return
         node = self._nodes[node_id]
@@ -231,7 +185,7 @@ class Client:
             request = seal(session, op.number, self._acknowledged, command)
             node.submit(request, self, op.tag)
 
-    def _on_late(self, op: _Op, attempt: int) -> None:
+    def _on_late(self, op: Op, attempt: int) -> None:
         if op.tag in self._open and op.attempt == attempt:
             self._node = self._rng.choice(list(self._nodes))
             self._send(op)
@@ -298,11 +252,11 @@ class Client:
         elif not isinstance(answer, Refusal) or answer.reason not in _LOST:
             raise SimFailure(f"a session is not opened: {answer}")
 
-    def _on_late_at(self, op: _Op, attempt: int) -> None:
+    def _on_late_at(self, op: Op, attempt: int) -> None:
         if op.tag in self._open and op.attempt == attempt:
             self._send(op)
 
-    def _on_numbered(self, op: _Op, answer: Result | Refusal) -> None:
+    def _on_numbered(self, op: Op, answer: Result | Refusal) -> None:
         self._done[op.number] = None
         while self._acknowledged + 1 in self._done:
             self._acknowledged += 1
@@ -323,7 +277,7 @@ class Client:
             case _:
                 pass
 
-    def _on_read(self, op: _Op, answered: Answered) -> None:
+    def _on_read(self, op: Op, answered: Answered) -> None:
         found: object = answered.answer
         self._on_revision(op, answered.revision, is_write=False)
         shown = (found.value, found.mod_rev) if isinstance(found, KeyValue) else None
@@ -334,7 +288,7 @@ class Client:
                 f" the log says {expected}"
             )
 
-    def _on_revision(self, op: _Op, revision: int, *, is_write: bool) -> None:
+    def _on_revision(self, op: Op, revision: int, *, is_write: bool) -> None:
         if revision < op.floor + is_write:
             raise SimFailure(
                 f"c{self._id}.{op.tag} shows revision {revision}, and began after"

@@ -10,12 +10,10 @@ Source: DESIGN.md section 3; ``raftd.node.driver``, whose place this takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 import msgspec
 
-from raftd.consensus.config import Config
 from raftd.consensus.core import Core
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import Ready, SoftState, Write
@@ -23,7 +21,6 @@ from raftd.consensus.types import Index, Membership, NodeId, Role
 from raftd.node.read_queue import Query
 from raftd.node.replica import Replica
 from raftd.node.service import AnswerSink
-from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.schema.entry import MarkEntry
 from tests.sim.checkpoints import Checkpoints
@@ -33,13 +30,12 @@ from tests.sim.invariants import Invariants, Life
 from tests.sim.network import Network
 from tests.sim.options import TICK_MS, Options
 from tests.sim.world import World
+from tests.sim.writer import Writer
 
 __all__ = ["SimNode"]
 
-_CALM_US: Final = 500
 
-
-class WatchedCore(Core):
+class _WatchedCore(Core):
     """The production core, watched at its only door out."""
 
     __slots__ = ("watch",)
@@ -76,13 +72,14 @@ class SimNode:
         self.disk: Final = Disk(Membership(voters))
         self.replica: Replica | None = None
         self.life = Life(node_id)
-        self.is_calm = False
+        self._is_calm = False
         self._life_number = 0
         self._is_paused = False
         self._backlog: Final[list[Callable[[], None]]] = []
         self._is_turn_due = False
-        self._stalled_until_us = 0
-        self._write_number = 0
+        self._writer: Final = Writer(
+            world, self.disk, self._rng, options.write_us, self._after, self._on_stored
+        )
 
     # --- life -------------------------------------------------------------------
 
@@ -91,30 +88,13 @@ class SimNode:
         assert self.replica is None, "it runs"
         options = self._options
         machine = self.disk.load_machine()
-        config = Config(
-            node_id=NodeId(self.node_id),
-            election_ticks=options.election_ticks,
-            heartbeat_ticks=options.heartbeat_ticks,
-            append_bytes_max=options.append_bytes_max,
-            inflight_messages_max=options.inflight_messages_max,
-            apply_bytes_max=options.apply_bytes_max,
-            cached_log_bytes_max=options.cached_log_bytes_max,
-            pre_vote=options.pre_vote,
-            check_quorum=options.check_quorum,
-        )
-        core = WatchedCore(config, self.disk.persisted(self._rng), self._rng)
+        persisted = self.disk.persisted(self._rng)
+        core = _WatchedCore(options.config(self.node_id), persisted, self._rng)
         self.life = Life(self.node_id)
         core.watch = lambda core, ready: self._invariants.on_ready(
             self.life, core, ready
         )
-        settings = ReplicaSettings(
-            tick_ms=TICK_MS,
-            heartbeat_ms=options.heartbeat_ms,
-            batch_requests_max=options.batch_requests_max,
-            batches_in_flight_max=options.batches_in_flight_max,
-            mark_log_bytes=options.mark_log_bytes,
-        )
-        self.replica = replica = Replica(core, machine, self, settings)
+        self.replica = replica = Replica(core, machine, self, options.settings())
         replica.digest_at = self.disk.state.index
         replica.digest = self.disk.state.digest
         self._checkpoints = Checkpoints(
@@ -127,12 +107,11 @@ class SimNode:
 
     def crash(self) -> None:
         """Lose all but the disk, and of what was being written some prefix."""
-        self.disk.crash(self._rng)
+        self._writer.crash()
         self.replica = None
         self._life_number += 1
         self._is_paused = self._is_turn_due = False
         self._backlog.clear()
-        self._stalled_until_us = 0
         self.clock.restart()
 
     def pause(self) -> None:
@@ -151,14 +130,12 @@ class SimNode:
 
     def stall(self, until_us: int) -> None:
         """Let the disk finish nothing that it begins before an instant."""
-        self._stalled_until_us = until_us
+        self._writer.stall(until_us)
 
     def calm(self) -> None:
-        """Have its disk work well from here on, and what it does end soon."""
-        self.is_calm = True
-        self._stalled_until_us = 0
-        if self.disk.is_working:
-            self._finish_soon()
+        """Have it work well from here on."""
+        self._is_calm = True
+        self._writer.calm()
 
     @property
     def is_up(self) -> bool:
@@ -198,57 +175,48 @@ class SimNode:
             self._invariants.on_tick(self.life, replica.clock.now_ms, cap_ms)
         self._wake()
 
+    def _take_in(self, action: Callable[[Replica], None]) -> None:
+        """Do something with the replica and have a turn; later if it is paused."""
+        if self._is_paused:
+            self._backlog.append(lambda: self._take_in(action))
+        elif self.replica is not None:
+            action(self.replica)
+            self._wake()
+
     def receive(self, message: Message) -> None:
         """Take in a peer's message."""
-        if self._is_paused:
-            self._backlog.append(lambda: self.receive(message))
-        elif self.replica is not None:
-            self.replica.step((message,))
-            self._wake()
+        self._take_in(lambda replica: replica.step((message,)))
 
     def submit(self, request: msgspec.Raw, sink: AnswerSink, tag: int) -> None:
         """Take in a client's write."""
-        if self._is_paused:
-            self._backlog.append(lambda: self.submit(request, sink, tag))
-        elif self.replica is not None:
-            self.replica.submit(request, sink, tag)
-            self._wake()
+        self._take_in(lambda replica: replica.submit(request, sink, tag))
 
     def read(self, query: Query, sink: AnswerSink, tag: int) -> None:
         """Take in a client's linearizable read."""
-        if self._is_paused:
-            self._backlog.append(lambda: self.read(query, sink, tag))
-        elif self.replica is not None:
-            self.replica.reads.add(query, sink, tag)
-            self._wake()
+        self._take_in(lambda replica: replica.reads.add(query, sink, tag))
 
     def renew(self, session: int, done: Callable[[Sequence[int] | None], None]) -> None:
         """Take in a client's renewal."""
-        if self._is_paused:
-            self._backlog.append(lambda: self.renew(session, done))
-        elif self.replica is not None:
-            self.replica.renew((session,), done)
-            self._wake()
+        self._take_in(lambda replica: replica.renew((session,), done))
 
     def link_down(self, peer: int, *, is_gone: bool) -> None:
         """A link broke; ``is_gone``: by the other process's end."""
-        if self.replica is not None and not self._is_paused:
-            core = self.replica.core
-            core.unreachable(NodeId(peer))
-            if is_gone and core.leader == peer:
-                core.forget_leader()
-            self._wake()
+
+        def act(replica: Replica) -> None:
+            replica.core.unreachable(NodeId(peer))
+            if is_gone and replica.core.leader == peer:
+                replica.core.forget_leader()
+
+        self._take_in(act)
 
     def transfer(self, peer: int) -> None:
         """Hand leadership over, if it leads."""
-        if self.replica is not None and not self._is_paused:
-            self.replica.core.transfer(NodeId(peer))
-            self._wake()
+        self._take_in(lambda replica: _transfer(replica, peer))
 
     # --- turns --------------------------------------------------------------------
 
     def _wake(self) -> None:
-        lag_us = 0 if self.is_calm else self._options.turn_lag_us
+        lag_us = 0 if self._is_calm else self._options.turn_lag_us
         if not lag_us:
             self._turn()
         elif not self._is_turn_due:
@@ -272,30 +240,12 @@ class SimNode:
 
     def write(self, write: Write, send_after: Sequence[Message]) -> None:
         """Begin a write behind those under way."""
-        self.disk.pending.append((write, send_after))
-        self._work()
+        self._writer.put(write, send_after)
 
-    def _work(self) -> None:
-        if not self.disk.begin():
-            return
-        mean_us = _CALM_US if self.is_calm else self._options.write_us
-        delay_us = int(self._rng.expovariate(1 / mean_us))
-        delay_us += max(0, self._stalled_until_us - self._world.now_us)
-        self._finish_soon(delay_us)
-
-    def _finish_soon(self, delay_us: int = _CALM_US) -> None:
-        self._write_number += 1
-        finish = partial(self._finish, self._write_number)
-        self._after(delay_us, f"stored n{self.node_id}", finish)
-
-    def _finish(self, write_number: int) -> None:
-        if write_number != self._write_number:
-            return  # it was told to end earlier
-        write, send_after = self.disk.finish()
+    def _on_stored(self, write: Write, send_after: Sequence[Message]) -> None:
         assert self.replica is not None, "writes end with the life"
         self.send(send_after)
         self.replica.stored(write.id)
-        self._work()
         self._turn()
 
     def changed(self, soft: SoftState) -> None:
@@ -312,3 +262,7 @@ class SimNode:
 
     def _on_digest(self, index: int, digest: bytes) -> None:
         self._invariants.on_digest(self.node_id, index, digest)
+
+
+def _transfer(replica: Replica, peer: int) -> None:
+    replica.core.transfer(NodeId(peer))

@@ -13,6 +13,10 @@ import dataclasses
 from random import Random
 from typing import Final
 
+from raftd.consensus.config import Config
+from raftd.consensus.types import NodeId
+from raftd.node.settings import ReplicaSettings
+
 __all__ = ["TICK_MS", "Options", "draw_options"]
 
 TICK_MS: Final = 50
@@ -62,6 +66,30 @@ class Options:
     def heartbeat_ms(self) -> int:
         """Time between two heartbeats."""
         return self.heartbeat_ticks * TICK_MS
+
+    def config(self, node_id: int) -> Config:
+        """Return what a core is told."""
+        return Config(
+            node_id=NodeId(node_id),
+            election_ticks=self.election_ticks,
+            heartbeat_ticks=self.heartbeat_ticks,
+            append_bytes_max=self.append_bytes_max,
+            inflight_messages_max=self.inflight_messages_max,
+            apply_bytes_max=self.apply_bytes_max,
+            cached_log_bytes_max=self.cached_log_bytes_max,
+            pre_vote=self.pre_vote,
+            check_quorum=self.check_quorum,
+        )
+
+    def settings(self) -> ReplicaSettings:
+        """Return what a replica is told."""
+        return ReplicaSettings(
+            tick_ms=TICK_MS,
+            heartbeat_ms=self.heartbeat_ms,
+            batch_requests_max=self.batch_requests_max,
+            batches_in_flight_max=self.batches_in_flight_max,
+            mark_log_bytes=self.mark_log_bytes,
+        )
 
     def lines(self) -> list[str]:
         """Show them, one a line."""

@@ -12,12 +12,13 @@ import dataclasses
 from typing import Any, Final
 
 from raftd.consensus.messages import Message
-from tests.sim.clients import Client, Tally
+from tests.sim.clients import Client
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
 from tests.sim.model import LOCKS
 from tests.sim.network import Network
 from tests.sim.node import SimNode
+from tests.sim.ops import COUNTERS, KEYS, Tally
 from tests.sim.options import Options, draw_options
 from tests.sim.session import Beliefs
 from tests.sim.world import SimFailure, World
@@ -172,7 +173,7 @@ class Simulation:
         assert node.replica is not None, "healed"
         machine = node.replica.machine
         sessions = [machine.sessions.view(lease) for lease in machine.leases.ids()]
-        keys = [machine.kv.find(key) for key in (b"a", b"b", b"c", b"n0", b"n1")]
+        keys = [machine.kv.find(key) for key in KEYS + COUNTERS]
         locks = [machine.locks.inspect(name) for name in LOCKS]
         context = machine.context
         stamps = (context.revision, context.now_ms, context.wall_ms, context.size_bytes)
