@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from raftclient.errors import RaftError
 
-__all__ = ["ExitCode", "Failure", "failure_of", "sentence"]
+__all__ = ["ExitCode", "Failure", "ReaderGone", "failure_of", "sentence"]
 
 
 class ExitCode(enum.IntEnum):
@@ -49,6 +49,10 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence."""
         click.echo(f"error: {sentence(self.message)}", file=file, err=file is None)
+
+
+class ReaderGone(Exception):
+    """Nobody reads what the command writes; no ``OSError``, which click would take."""
 
 
 _ADVICE: Final[Mapping[str, str]] = {

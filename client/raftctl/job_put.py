@@ -208,7 +208,7 @@ def _put_lines(app: App, queue: str, options: JobOptions) -> None:
         click.echo(f"note: {count} lines were enqueued before", err=True)
         raise
     if app.out.is_human:
-        click.echo(f"{count} jobs")
+        app.out.event({}, value=count, text=f"{count} jobs")
 
 
 async def read_lines(fd: int) -> AsyncIterator[list[bytes]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from raftctl.exit_codes import ExitCode, sentence
+from raftctl.exit_codes import ExitCode, ReaderGone, sentence
 from raftctl.options import Group
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         code = _run(args)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         _forget_stdout()
         code = ExitCode.BROKEN_PIPE
     sys.exit(code)
@@ -112,7 +112,7 @@ def _run(args: Sequence[str] | None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         raise
     except OSError as error:
         _say(sentence(_of_os(error)))

@@ -25,6 +25,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from raftctl.exit_codes import ReaderGone
 from raftctl.options import OutputFormat
 
 __all__ = ["Output", "ago", "ahead", "plain", "printable"]
@@ -181,8 +182,10 @@ def _json(record: Any) -> str:
 
 
 def _line(text: str) -> None:
-    click.echo(text)
-    sys.stdout.flush()
+    try:
+        click.echo(text)
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def _value_line(value: Any) -> None:
@@ -193,9 +196,12 @@ def _value_line(value: Any) -> None:
 
 
 def _bytes(data: bytes) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def _fields_text(record: Record) -> str:
