@@ -114,8 +114,9 @@ class ReplySink:
             self._bytes += reply.ByteSize()
 
     def flush(self) -> None:
-        """Wake the writer: a batch is complete."""
-        self._wake.set()
+        """Wake the writer if it has something to write: a batch is complete."""
+        if self._count or self._has_news:
+            self._wake.set()
         if self._is_last_request_in:
             self._end_if_idle()
 
