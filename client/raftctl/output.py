@@ -20,7 +20,7 @@ import enum
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 import msgspec
@@ -247,7 +247,8 @@ def _terminal_table(
 
     table = rich.table.Table(box=None, pad_edge=False, header_style="bold cyan")
     for head, number in zip(heads, is_number, strict=True):
-        table.add_column(head, justify="right" if number else "left")
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(head, justify=justify, overflow="fold")
     for line in cells:
         table.add_row(*(rich.text.Text(text) for text in line))
     rich.console.Console().print(table)
