@@ -112,7 +112,7 @@ class Dialled:
 
     def send(self, messages: Sequence[Message]) -> None:
         """Send if the link is up and not choked, else drop."""
-        transport = self._transport
+        transport = self._open_transport()
         if transport is None:
             return
         if transport.get_write_buffer_size() > self._settings.buffer_bytes_max:
@@ -120,9 +120,17 @@ class Dialled:
             return
         transport.write(encode(Messages(tuple(messages))))
 
+    def _open_transport(self) -> asyncio.Transport | None:
+        """Return what can be written to; uvloop raises if a transport is closed.
+
+        It closes a broken one at once, some turns before we are told.
+        """
+        transport = self._transport
+        return None if transport is None or transport.is_closing() else transport
+
     async def call(self, body: bytes, timeout_s: float) -> bytes:
         """Ask the peer; see ``PeerPort.call``."""
-        transport = self._transport
+        transport = self._open_transport()
         if transport is None:
             raise LinkDown(f"there is no link to {self._peer}")
         self._call_id += 1
@@ -192,7 +200,7 @@ class _Connection(asyncio.Protocol):
             self.closed.set_result(not self._is_closing)
 
     def write(self, data: bytes) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
     def fail(self, sentence: str) -> None:
