@@ -221,7 +221,9 @@ class StateStore:
             case _ if code == EXIT_DAMAGED:
                 raise DamagedFiles(message)
             case _:
-                raise StorageError(f"The merge of {self._path} failed: {message}")
+                raise StorageError(
+                    f"The merge of {self._path} failed with exit code {code}: {message}"
+                )
 
     async def write_identity(self, identity: Identity) -> None:
         """Store whom the state belongs to; log.db follows.
