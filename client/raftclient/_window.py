@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Window"]
 
-MESSAGE_REQUESTS_MAX: Final = 1000
+MESSAGE_REQUESTS_MAX: Final = 250
+"""So that client, leader and followers work at the same time on a long queue: with all
+of it in one message each would wait for the others (docs/performance.md)."""
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 SPAN_MAX: Final = 4096
 """The server keeps so many answers; more would be refused for lack of room."""
