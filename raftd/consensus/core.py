@@ -290,8 +290,8 @@ class Core:
 
     @property
     def ticks_since_contact(self) -> int:
-        """A follower's ticks since it heard its leader."""
-        return self._s.election_elapsed
+        """A non-leader's ticks since it heard a leader, or certainly was one."""
+        return self._s.ticks - self._s.contact_tick
 
     @property
     def transfer_target(self) -> NodeId | None:

@@ -69,6 +69,7 @@ def _heed_leader(s: State, leader: NodeId) -> None:
     if s.role is not Role.FOLLOWER or s.leader is None:
         become_follower(s, s.term, leader)
     s.election_elapsed = 0
+    s.contact_tick = s.ticks
 
 
 def _refuse(s: State, m: Append) -> None:

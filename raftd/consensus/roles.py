@@ -97,6 +97,9 @@ def _enter(s: State, role: Role, term: Term, leader: NodeId | None) -> None:
 
 
 def _leave_leadership(s: State) -> None:
+    # The last quorum check counted who was heard in the interval before it.
+    checked_ticks = s.election_elapsed + s.config.election_ticks
+    s.contact_tick = max(s.role_since_tick, s.ticks - checked_ticks)
     orphan_proposals(s)
     s.reads.fail_as_leader(s.id)
     s.peer_wall_ms = {}

@@ -76,6 +76,7 @@ class State:
         "boot_commit",
         "commit",
         "config",
+        "contact_tick",
         "election_elapsed",
         "failed",
         "handed",
@@ -126,6 +127,9 @@ class State:
         self.votes: dict[NodeId, bool] = {}
         self.ticks = 0
         self.role_since_tick = 0
+        #: When a leader was last heard, or this node last known to be one for sure;
+        #: unlike `election_elapsed` no campaign and no vote resets it.
+        self.contact_tick = 0
         #: Follower: ticks since the leader was heard or a vote given. Leader: ticks
         #: since the last quorum check.
         self.election_elapsed = 0

@@ -1,5 +1,7 @@
 """Who gets a vote: Raft paper 5.2 and 5.4.1; thesis 9.6; rules 2, 3, 5, 7, 8."""
 
+import itertools
+
 import pytest
 
 from raftd.consensus import (
@@ -70,6 +72,24 @@ def test_rule_3_a_grant_is_no_contact_with_a_leader() -> None:
     net.take_ready(2)
     assert _answers(net, 2)[-1] == (PreVoteReply, 2, True)
     assert net.core(2).ticks_since_contact == passed > before
+
+
+def test_the_last_contact_ages_through_campaigns_votes_and_lost_leadership() -> None:
+    """What a stale read tells of its age must not begin anew with an election."""
+    net = Network()
+    net.elect(1)
+    net.isolate(1)
+    net.isolate(2)
+    ages: list[list[int]] = []
+    for _ in range(4):
+        net.tick_all(2 * T)
+        net.settle()
+        ages.append([net.core(node).ticks_since_contact for node in (1, 2, 3)])
+    for one, next_one in itertools.pairwise(ages):
+        assert [
+            after - before for before, after in zip(one, next_one, strict=True)
+        ] == [2 * T] * 3
+    assert min(ages[0]) >= T
 
 
 def test_rule_5_campaigns_are_ignored_while_the_leader_is_heard() -> None:
