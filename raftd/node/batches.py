@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -29,18 +30,24 @@ Renewed = tuple[tuple[int, ...], Callable[[Sequence[int] | None], None]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Proposed:
-    """An entry on its way: applied only at exactly this place."""
+    """An entry on its way: applied only at exactly this place.
+
+    Attributes:
+        taken: How many requests had left the queue with it, ever.
+    """
 
     index: int
     term: int
     targets: list[Target]
     renewed: list[Renewed]
+    taken: int = 0
 
 
 class Batches:
     """What waits for an entry, and the entries that are on their way."""
 
     __slots__ = (
+        "_gone",
         "_in_flight",
         "_proposed",
         "_queue",
@@ -49,6 +56,7 @@ class Batches:
         "_renewals",
         "_renewed",
         "_settings",
+        "_taken",
     )
 
     def __init__(self, settings: ReplicaSettings) -> None:
@@ -60,6 +68,8 @@ class Batches:
         self._renewal_due_ms = 0
         self._proposed: Final[dict[int, list[Proposed]]] = {}
         self._in_flight = 0
+        self._taken = 0
+        self._gone: Final[dict[AnswerSink, int]] = {}
 
     def add(self, request: msgspec.Raw, target: Target) -> bool:
         """Queue a request; False if too much is waiting already."""
@@ -113,6 +123,7 @@ class Batches:
             request, target = queue.popleft()
             requests.append(request)
             targets.append(target)
+        self._taken += len(requests)
         renewals, renewed = tuple(self._renewals), self._renewed
         self._renewals, self._renewed = {}, []
         return requests, targets, renewals, renewed
@@ -120,6 +131,7 @@ class Batches:
     def drop_queued(self) -> list[Target]:
         """Drop what was never proposed; renewals are told to ask again."""
         targets = [target for _, target in self._queue]
+        self._taken += len(self._queue)
         self._queue.clear()
         self._queued_bytes = 0
         renewed, self._renewed, self._renewals = self._renewed, [], {}
@@ -136,10 +148,30 @@ class Batches:
         """Whether no entry of this leadership is on its way."""
         return not self._in_flight
 
-    def note_proposed(self, proposed: Proposed) -> None:
+    def note_proposed(
+        self, index: int, term: int, targets: list[Target], renewed: list[Renewed]
+    ) -> None:
         """Remember who waits for an entry."""
-        self._proposed.setdefault(proposed.index, []).append(proposed)
+        proposed = Proposed(index, term, targets, renewed, self._taken)
+        self._proposed.setdefault(index, []).append(proposed)
         self._in_flight += 1
+
+    def forget(self, sink: AnswerSink) -> None:
+        """Note that nobody is behind a sink any more, whatever is still on its way."""
+        if self._queue or self._proposed:
+            self._gone.pop(sink, None)
+            self._gone[sink] = self._taken + len(self._queue)
+
+    def is_gone(self, sink: AnswerSink) -> bool:
+        """Tell whether nobody is behind this sink."""
+        return sink in self._gone
+
+    def note_answered(self, proposed: Proposed) -> None:
+        """Nothing of an entry is on its way any more: let go of who left by then."""
+        for sink in list(
+            takewhile(lambda sink: self._gone[sink] <= proposed.taken, self._gone)
+        ):
+            del self._gone[sink]
 
     def settle(self, index: int, term: int) -> list[Proposed]:
         """Take all that was proposed at this index, by any leadership of ours.

@@ -130,7 +130,6 @@ class Checkpoints:
             await self._cut(min(index, cut_index))
             self._running -= 1
             await self._merge()
-            await self._merge()
         except Exception as error:  # a checkpoint that fails is final
             self._fail(f"the checkpoint at {index} cannot be stored: {error}", error)
 

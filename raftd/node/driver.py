@@ -17,6 +17,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from raftd.consensus.core import Core
@@ -108,7 +109,7 @@ class Driver:
 
     def receive(self, messages: Sequence[Message]) -> None:
         """Take in a peer's messages."""
-        self.replica.step(messages)
+        self._guard(partial(self.replica.step, messages), "a message of a peer")
         self.wake()
 
     def link_down(self, peer: NodeId, was_closed_by_peer: bool) -> None:
@@ -121,11 +122,14 @@ class Driver:
 
     def _on_tick(self) -> None:
         self._tick = self._loop.call_later(self._settings.tick_ms / 1000, self._on_tick)
+        self._guard(self._pass_tick, "a tick")
+        self.wake()
+
+    def _pass_tick(self) -> None:
         replica = self.replica
         replica.tick(self._clock.monotonic_ms(), self._clock.wall_ms())
         if self.is_leader and replica.may_propose and replica.is_clock_apart:
             self.hand_over()
-        self.wake()
 
     def hand_over(self) -> None:
         """Give leadership to the follower that is furthest and in touch."""
@@ -143,13 +147,20 @@ class Driver:
 
     def _turn(self) -> None:
         self._is_turn_due = False
+        self._guard(self._have_turn, "what was due")
+
+    def _have_turn(self) -> None:
+        self.replica.turn()
+        self.on_turn(self.replica.monotonic_ms)
+
+    def _guard(self, step: Callable[[], None], what: str) -> None:
+        """Take a step; the node ends with what goes wrong, it guesses past nothing."""
         if self.failed.done():
             return
         try:
-            self.replica.turn()
-            self.on_turn(self.replica.monotonic_ms)
-        except Exception as error:  # apply must not be guessed past
-            self.fail(f"an entry could not be applied: {error!r}", error)
+            step()
+        except Exception as error:  # any error here is a broken promise
+            self.fail(f"{what} could not be carried out: {error!r}", error)
 
     # --- Effects ----------------------------------------------------------------
 
@@ -205,11 +216,14 @@ class Driver:
                     self.fail(f"the log cannot be written: {error}", error)
                     return
                 self.sync_times.add(time.perf_counter() - begin)
-                if send_after:
-                    self.send(send_after)
-                self.replica.stored(write.id)
-                self.on_durable()
+                self._guard(partial(self._written, write, send_after), "a write's end")
                 self._turn()
+
+    def _written(self, write: Write, send_after: Sequence[Message]) -> None:
+        if send_after:
+            self.send(send_after)
+        self.replica.stored(write.id)
+        self.on_durable()
 
 
 def _merge(writes: deque[_Pending]) -> _Pending:

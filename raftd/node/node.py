@@ -114,6 +114,7 @@ class Node:
         self._trouble = refusal
         self.streams.close_all(refusal)
         self.reserves.refuse_all(refusal)
+        self._tell_change()
 
     # --- what the driver tells ----------------------------------------------------
 
@@ -122,6 +123,9 @@ class Node:
             refusal = not_leader(soft.leader)
             self.streams.close_all(refusal)
             self.reserves.refuse_all(refusal)
+        self._tell_change()
+
+    def _tell_change(self) -> None:
         self._leader_changed.set()
         self._leader_changed = asyncio.Event()
 
@@ -130,11 +134,18 @@ class Node:
             self.watches.publish(entry.record)
         if entry.closed:
             self.streams.sessions_closed(entry.closed)
+            self.reserves.leases_closed(entry.closed)
         if self._revision_waits:
             self._wake_revisions()
 
     def _on_turn(self, monotonic_ms: int) -> None:
         if len(self.reserves):
+            refusal = self._trouble
+            if refusal is None and not self.driver.replica.may_propose:
+                refusal = not_leader(self.leader)
+            if refusal is not None:  # also what was proposed, in vain, before
+                self.reserves.refuse_all(refusal)
+                return
             self.reserves.expire(monotonic_ms)
             self.reserves.poke()
             if self.driver.replica.has_queued:
@@ -144,9 +155,11 @@ class Node:
         revision = self.machine.revision
         still = []
         for wanted, future in self._revision_waits:
+            if future.done():
+                continue
             if wanted > revision:
                 still.append((wanted, future))
-            elif not future.done():
+            else:
                 future.set_result(None)
         self._revision_waits = still
 
@@ -204,7 +217,13 @@ class Node:
     async def _wait_revision(self, revision: int) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._revision_waits.append((revision, future))
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._revision_waits = [
+                wait for wait in self._revision_waits if wait[1] is not future
+            ]
+            raise
 
     def age_ms(self) -> int:
         """Return how long ago this member heard from the leader; 0 if it leads."""
@@ -266,7 +285,7 @@ class Node:
         return await self.peer_service.status(is_for_all=is_for_all)
 
     async def leader_changed(self) -> None:
-        """Wait until role, leader or term change."""
+        """Wait until role, leader or term change, or writes are refused."""
         await self._leader_changed.wait()
 
     def stop_serving(self) -> None:

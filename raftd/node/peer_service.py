@@ -14,7 +14,6 @@ import msgspec
 
 from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkError
-from raftd.node.future_sink import FutureSink
 from raftd.node.node import Node
 from raftd.node.peer_calls import (
     AskStatus,
@@ -31,7 +30,7 @@ from raftd.node.peer_calls import (
     encode,
 )
 from raftd.node.ports import PeerPort
-from raftd.node.refusals import NOT_APPLIED, not_leader
+from raftd.node.refusals import DEADLINE_UNKNOWN, NOT_APPLIED, not_leader
 from raftd.node.service import Answered, MemberInfo, MemberState, WriteCall
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import Request, encode_answer
@@ -91,18 +90,21 @@ class PeerService:
         node = self._node
         answered = self._refused(call)
         if answered is None:
-            sink = FutureSink()
-            request = msgspec.Raw(call.request)
-            command = _request_decoder.decode(call.request).command
+            request = _request_decoder.decode(call.request)
             write = WriteCall(
-                command=command, session=call.session, wait_ms=call.wait_ms
+                command=request.command,
+                session=request.session,
+                number=request.number,
+                wait_ms=call.wait_ms,
             )
-            node.writes.offer(write, request, sink, 0)
+            left_s = None if call.timeout_ms is None else call.timeout_ms / 1000
             try:
-                answered = await sink.future
-            finally:
-                if not sink.future.done() or sink.future.cancelled():
-                    node.writes.drop(sink)
+                async with asyncio.timeout(left_s):
+                    answered = await node.writes.answer_of(
+                        write, msgspec.Raw(call.request)
+                    )
+            except TimeoutError:
+                answered = Answered(DEADLINE_UNKNOWN, node.machine.revision)
         return Forwarded(encode_answer(answered.answer), answered.revision)
 
     def _refused(self, call: ForwardWrite) -> Answered | None:

@@ -40,11 +40,6 @@ class ReadQueue:
         """Queue a read; the query's value comes to the sink as its answer."""
         self._new.append((query, sink, tag))
 
-    @property
-    def has_new(self) -> bool:
-        """Whether a turn would ask for something."""
-        return bool(self._new)
-
     def ask(self) -> None:
         """Ask the core for all new reads at once."""
         if not self._new:
@@ -80,3 +75,9 @@ class ReadQueue:
         """Forget the reads of a sink that is gone."""
         self._new = [read for read in self._new if read[1] is not sink]
         self._failed = [read for read in self._failed if read[1] is not sink]
+        in_the_core = [
+            *self._asked.values(),
+            *(reads for _, _, reads in self._confirmed),
+        ]
+        for reads in in_the_core:  # which gives each number back, with reads or not
+            reads[:] = [read for read in reads if read[1] is not sink]

@@ -93,7 +93,7 @@ class Replica:
     @property
     def may_propose(self) -> bool:
         """Whether this member leads and its term's no-op is applied."""
-        return self._leading_term == self.core.term
+        return 0 < self._leading_term == self.core.term
 
     @property
     def is_clock_apart(self) -> bool:
@@ -155,6 +155,7 @@ class Replica:
 
     def drop_waiting(self, sink: AnswerSink) -> None:
         """Forget the waits of a sink that is gone; the state keeps its claims."""
+        self._batches.forget(sink)
         for ticket in [
             ticket
             for ticket, targets in self._waiting.items()
@@ -221,7 +222,8 @@ class Replica:
             if not self._propose_batch(requests, targets, renewals, renewed):
                 return
         if batches.is_idle and self._is_something_due():
-            self._propose_batch([], [], (), [])
+            # What waits for company must not wait for its own expiry.
+            self._propose_batch(*batches.take())
 
     def _is_something_due(self) -> bool:
         machine, clock = self.machine, self.clock
@@ -249,9 +251,7 @@ class Replica:
             for _, done in renewed:
                 done(None)
             return False
-        self._batches.note_proposed(
-            Proposed(proposal.index, proposal.term, targets, renewed)
-        )
+        self._batches.note_proposed(proposal.index, proposal.term, targets, renewed)
         return True
 
     def _maybe_mark(self) -> None:
@@ -263,11 +263,12 @@ class Replica:
             self._applied_bytes >= settings.mark_log_bytes
             or self._monotonic_ms >= self._mark_due_ms
         ):
-            self._is_mark_pending = True
             matches = self.core.match_indexes()
             cut_index = min(matches.values()) if matches else 0
             mark = MarkEntry(self.digest_at, self.digest, cut_index)
-            self._propose_batch([seal(0, 0, 0, mark)], [], (), [])
+            self._is_mark_pending = self._propose_batch(
+                [seal(0, 0, 0, mark)], [], (), []
+            )
 
     # --- apply and answer -------------------------------------------------------
 
@@ -321,7 +322,8 @@ class Replica:
             proposed.targets, applied.answers, applied.revisions, strict=False
         ):
             if type(answer) is Pending:
-                self._waiting.setdefault(answer.ticket, []).append((sink, tag))
+                if not self._batches.is_gone(sink):
+                    self._waiting.setdefault(answer.ticket, []).append((sink, tag))
             elif isinstance(answer, Result | Refusal):
                 sink.answer(tag, Answered(answer, revision))
                 touched[sink] = None
@@ -329,6 +331,7 @@ class Replica:
             lost = dict.fromkeys(applied.lost)
             for leases, done in proposed.renewed:
                 done([lease for lease in leases if lease in lost])
+        self._batches.note_answered(proposed)
 
     def _fail(self, proposed: Proposed) -> None:
         """Another leader's entry stands at this index: nothing of it was applied."""
@@ -336,6 +339,7 @@ class Replica:
             self._answer(sink, tag, NOT_APPLIED)
         for _, done in proposed.renewed:
             done(None)
+        self._batches.note_answered(proposed)
 
     def _answer(self, sink: AnswerSink, tag: int, refusal: Any) -> None:
         sink.answer(tag, Answered(refusal, self.machine.revision))

@@ -9,7 +9,7 @@ Source: SEMANTICS.md section 6 (Reserve).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -43,6 +43,7 @@ class Reserves:
         self._machine: Final = machine
         self._submit: Final = submit
         self._parked: dict[_Wait, None] = {}
+        self._proposed: Final[dict[_Wait, None]] = {}
         self._asked: Final[dict[str, int]] = {}
 
     def offer(
@@ -93,12 +94,14 @@ class Reserves:
 
     def _propose(self, wait: _Wait, queue: str) -> None:
         del self._parked[wait]
+        self._proposed[wait] = None
         wait.asked_queue = queue
         self._asked[queue] = self._asked.get(queue, 0) + wait.command.jobs_max
         self._submit(wait.request, wait, wait.tag)
 
     def answered(self, wait: _Wait, answered: Answered) -> bool:
-        """Take the answer to a proposed wait; False if it waits on."""
+        """Take the answer to a proposed wait; False if there is nothing to pass on."""
+        del self._proposed[wait]
         queue = wait.asked_queue
         left = self._asked[queue] - wait.command.jobs_max
         if left > 0:
@@ -107,7 +110,8 @@ class Reserves:
             del self._asked[queue]
         if answered.answer == _NOTHING:
             wait.empty_revision = answered.revision
-            self._parked[wait] = None
+            if not wait.is_dropped:
+                self._parked[wait] = None
             return False
         return True
 
@@ -133,6 +137,15 @@ class Reserves:
         """Forget the waits of a sink that is gone."""
         for wait in [wait for wait in self._parked if wait.sink is sink]:
             del self._parked[wait]
+        for wait in self._proposed:
+            if wait.sink is sink:
+                wait.is_dropped = True
+
+    def leases_closed(self, leases: Sequence[int]) -> None:
+        """Have apply say why a wait whose lease ended cannot be served."""
+        closed = dict.fromkeys(leases)
+        for wait in [wait for wait in self._parked if wait.command.lease in closed]:
+            self._propose(wait, wait.command.queues[0][0])
 
     def __len__(self) -> int:
         """Return how many reserves wait."""
@@ -149,6 +162,7 @@ class _Wait:
         "command",
         "deadline_ms",
         "empty_revision",
+        "is_dropped",
         "request",
         "sink",
         "tag",
@@ -171,6 +185,7 @@ class _Wait:
         self.deadline_ms = deadline_ms
         self.asked_queue = ""
         self.empty_revision = -1
+        self.is_dropped = False
         self._is_answered = False
 
     def answer(self, tag: int, answered: Answered) -> None:

@@ -5,12 +5,12 @@ Source: SEMANTICS.md section 1 (the newest stream of a session closes older ones
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Final, Protocol
 
 from raftd.node.refusals import not_leader
 from raftd.node.service import AnswerSink
+from raftd.node.writes import hash_key
 from raftd.statemachine.schema.base import Reason, Refusal
 
 __all__ = ["StreamHost", "Streams"]
@@ -52,8 +52,7 @@ class Streams:
             return None
         if not self._host.may_lead:
             return not_leader(self._host.leader)
-        key_hash = hashlib.blake2b(session_key, digest_size=16).digest()
-        denied = self._host.check_key(session, key_hash)
+        denied = self._host.check_key(session, hash_key(session_key))
         if denied is not None:
             return denied
         older = self._by_session.get(session)

@@ -82,7 +82,7 @@ class Watch:
 
     async def next(self) -> WatchBatch:
         """Wait for the next batch."""
-        while True:
+        while not self._is_closed:
             if self._ready:
                 return self._ready.pop(0)
             self._wake.clear()
@@ -95,9 +95,9 @@ class Watch:
                 async with asyncio.timeout(_PROGRESS_S):
                     await self._wake.wait()
             except TimeoutError:
-                return WatchBatch(WatchKind.PROGRESS, self._next_rev - 1, ())
-            if self._is_closed:
-                raise asyncio.CancelledError
+                delivered = min(self._next_rev - 1, self._machine.revision)
+                return WatchBatch(WatchKind.PROGRESS, delivered, ())
+        raise asyncio.CancelledError
 
     def close(self) -> None:
         """End it."""

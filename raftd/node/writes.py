@@ -89,7 +89,7 @@ class Writes:
             call.session, call.number, call.acknowledged, call.command, call.fences
         )
         key_hash = hash_key(call.session_key) if call.session else b""
-        sent = _Sent()
+        sent = _Sent(timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._write_somewhere(call, request, key_hash, sent)
@@ -103,7 +103,8 @@ class Writes:
         while True:
             trouble = self._news.trouble
             if trouble is not None:
-                return Answered(trouble, self.machine.revision)
+                refusal = LEADERSHIP_LOST if sent.may_apply else trouble
+                return Answered(refusal, self.machine.revision)
             replica = self.driver.replica
             leader = replica.core.leader
             answered: Answered | None
@@ -124,17 +125,22 @@ class Writes:
         denied = self.check_key(call.session, key_hash)
         if denied is not None:
             return Answered(denied, self.machine.revision)
+        was_sent_before = sent.may_apply
+        sent.may_apply = True
+        answered = await self.answer_of(call, request)
+        if _is_to_be_retried(answered):
+            sent.may_apply = was_sent_before
+        return answered
+
+    async def answer_of(self, call: WriteCall, request: msgspec.Raw) -> Answered:
+        """Offer a sealed write and wait for its answer, until cancelled."""
         sink = FutureSink()
         self.offer(call, request, sink, 0)
-        sent.may_apply = True
         try:
-            answered = await sink.future
+            return await sink.future
         finally:
-            if not sink.future.done() or sink.future.cancelled():
+            if sink.future.cancelled():
                 self.drop(sink)
-        if _is_to_be_retried(answered):
-            sent.may_apply = False
-        return answered
 
     def offer(
         self, call: WriteCall, request: msgspec.Raw, sink: AnswerSink, tag: int
@@ -204,7 +210,7 @@ class Writes:
             bytes(request),
             type(call.command) is ReserveJobs,
             call.wait_ms,
-            None,
+            sent.left_ms(),
         )
         was_sent_before = sent.may_apply
         sent.may_apply = True
@@ -237,6 +243,8 @@ class Writes:
         """Renew a lease or session; see ``NodeService``."""
         key_hash = hash_key(session_key) if session_key else b""
         while True:
+            if self._news.trouble is not None:
+                return self._news.trouble
             replica = self.driver.replica
             leader = replica.core.leader
             told: int | Refusal | None = None
@@ -289,12 +297,20 @@ class Writes:
 
 
 class _Sent:
-    """Whether a write may have been proposed by now."""
+    """Whether a write may have been proposed by now, and how long it may take."""
 
-    __slots__ = ("may_apply",)
+    __slots__ = ("_deadline_s", "_loop", "may_apply")
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline_s = None if timeout_s is None else self._loop.time() + timeout_s
         self.may_apply = False
+
+    def left_ms(self) -> int | None:
+        """Return what is left until the deadline, None if there is none."""
+        if self._deadline_s is None:
+            return None
+        return max(0, int((self._deadline_s - self._loop.time()) * 1000))
 
 
 def _is_to_be_retried(answered: Answered) -> bool:

@@ -219,10 +219,14 @@ class App:
 
     async def _tell_health(self, api: ApiServer, node: Node) -> None:
         """Serving means: a leader is known, and no alarm is on."""
+        told = None
         while True:
             is_serving = node.leader != 0 and node.trouble is None
+            if is_serving == told:
+                await node.leader_changed()
+                continue
             await api.set_serving(is_serving=is_serving)
-            await node.leader_changed()
+            told = is_serving
 
     # --- divergence ----------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 __all__ = ["DevError", "run_dev"]
 
@@ -66,7 +67,12 @@ def _ports(nodes: int, data_dir: Path, port: int) -> _Ports:
     """Choose the ports, or find those of the last time."""
     file = data_dir / "ports.json"
     if file.exists():
-        kept: _Ports = [tuple(row) for row in json.loads(file.read_text())]
+        try:
+            kept = msgspec.json.decode(file.read_bytes(), type=_Ports)
+        except msgspec.MsgspecError as error:
+            raise DevError(
+                f"{file} cannot be read; restore it, or give another --data-dir"
+            ) from error
         if len(kept) != nodes:
             raise DevError(
                 f"{data_dir} holds a cluster of {len(kept)} nodes, not of {nodes};"

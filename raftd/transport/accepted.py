@@ -113,7 +113,13 @@ class Accepted(asyncio.Protocol):
         handler, peer = self._links.handler, self._peer
         if handler is None or peer is None:
             return
-        self._write(encode(Reply(call.id, await handler(peer, call.body))))
+        try:
+            body = await handler(peer, call.body)
+        except Exception:  # no answer: the caller must hear that the link is of no use
+            _logger.exception("call_failed peer=%d", peer)
+            self.close()
+            return
+        self._write(encode(Reply(call.id, body)))
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

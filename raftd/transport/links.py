@@ -32,7 +32,7 @@ class ListenFailed(Exception):
 
 
 class Greeter(Protocol):
-    """Knows who we are and whom we accept; see ``node/bootstrap.py``."""
+    """Knows who we are and whom we accept; see ``greeting``."""
 
     def hello(self, expected: int) -> Hello:
         """Introduce ourselves."""
@@ -52,7 +52,8 @@ class LinkSettings:
         connect_timeout_s: For dialling and greeting.
         retry_s_min: First pause after a failed dial; doubles up to
         retry_s_max: this one.
-        buffer_bytes_max: Unsent bytes to one peer; beyond it messages are dropped.
+        buffer_bytes_max: Unsent bytes to one peer; beyond it the link is dialled
+            anew.
     """
 
     connect_timeout_s: float = 1.0

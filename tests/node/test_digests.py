@@ -1,0 +1,45 @@
+"""What the digests of a mark say, in every order they may be told."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from raftd.node.digests import Digests, Verdict
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({1: b"a", 2: b"a", 3: b"a"}, Verdict.AGREED),
+        ({1: b"a", 2: b"a", 3: b"b"}, Verdict.AGREED),
+        ({1: b"b", 2: b"a", 3: b"a"}, Verdict.DIVERGED),
+        ({1: b"a", 2: b"b", 3: b"c"}, Verdict.SPLIT),
+        ({1: b"a", 2: b"b"}, Verdict.OPEN),
+        ({2: b"a", 3: b"a"}, Verdict.OPEN),
+        ({1: b"a"}, Verdict.OPEN),
+    ],
+)
+def test_three_members(told: dict[int, bytes], expected: Verdict) -> None:
+    for order in permutations(told):
+        digests = Digests(1, 3)
+        verdicts = [digests.note(member, 10, told[member]) for member in order]
+        assert verdicts[-1] is expected
+        assert digests.compared_index == (10 if Verdict.AGREED in verdicts else 0)
+
+
+def test_two_members_that_differ_have_no_majority() -> None:
+    digests = Digests(1, 2)
+    digests.note(1, 10, b"a")
+    assert digests.note(2, 10, b"b") is Verdict.SPLIT
+
+
+def test_old_marks_are_forgotten_and_never_lower_what_was_compared() -> None:
+    digests = Digests(1, 3)
+    for index in range(10, 20):
+        digests.note(1, index, b"a")
+    assert digests.note(2, 19, b"a") is Verdict.AGREED
+    assert digests.note(2, 15, b"a") is Verdict.AGREED
+    assert digests.compared_index == 19
+    assert digests.note(2, 10, b"a") is Verdict.OPEN
