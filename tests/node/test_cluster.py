@@ -234,11 +234,12 @@ async def test_a_lease_outlives_a_leader_change_and_then_ends(tmp_path: Path) ->
         assert _value(new.machine, b"mine") is None
 
 
+@pytest.mark.parametrize("is_forwarded", [False, True])
 async def test_a_waiting_reserve_sent_again_gets_its_first_answer(
-    tmp_path: Path,
+    tmp_path: Path, is_forwarded: bool
 ) -> None:
-    async with Cluster(tmp_path, size=1) as cluster:
-        node = await cluster.leader()
+    async with Cluster(tmp_path, size=3 if is_forwarded else 1) as cluster:
+        node = await (cluster.follower() if is_forwarded else cluster.leader())
         opened = await node.write(
             WriteCall(command=OpenSession(hash_key(_KEY), 10_000, "me")), 10
         )

@@ -67,6 +67,18 @@ async def test_messages_arrive_in_order() -> None:
         assert got == sent
 
 
+async def test_a_call_that_breaks_its_handler_is_lost_at_once() -> None:
+    async with _pair() as (one, two):
+
+        async def handler(peer: NodeId, body: bytes) -> bytes:
+            raise ValueError(body)
+
+        two.serve(handler)
+        with pytest.raises(LinkLost):
+            async with asyncio.timeout(10):
+                await one.call(NodeId(2), b"what?", 3600.0)
+
+
 async def test_a_call_is_answered_by_the_handler() -> None:
     async with _pair() as (one, two):
 
