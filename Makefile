@@ -9,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOBS ?= 2
 SEED ?= 1
-STEPS ?= 2000
+STEPS ?= 20000
 ARGS ?=
 
 .PHONY: help
@@ -88,7 +88,7 @@ proto: $(STAMP) ## generate proto/gen from proto/raftpb
 	@$(BIN)/python proto/generate.py
 
 .PHONY: sim
-sim: $(STAMP) ## one simulated run: make sim SEED=1 STEPS=2000
+sim: $(STAMP) ## one simulated run: make sim SEED=1 STEPS=20000
 	@$(BIN)/python -m tests.sim --seed $(SEED) --steps $(STEPS) $(ARGS)
 
 .PHONY: e2e
