@@ -32,7 +32,10 @@ async def test_every_workload_runs_and_finds_its_writes_again() -> None:
 
 
 async def test_a_count_that_is_off_by_one_is_told() -> None:
-    async with cluster() as processes, aio.connect(processes.endpoints) as client:
+    async with (
+        cluster() as processes,
+        aio.connect(processes.endpoints, timeout_s=30) as client,
+    ):
         for make in (Puts, Increments):
             workload = make(client, f"off/{make.__name__}", 2)
             await measure(workload, {}, warm_up_s=0.0, measured_s=0.1)
