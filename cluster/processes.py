@@ -6,7 +6,9 @@ by its process id; nothing is left behind, also when the caller fails.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,18 +22,18 @@ __all__ = ["Processes", "free_ports"]
 
 _HOST = "127.0.0.1"
 _STOP_S = 20.0
+_PORTS = (10_240, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that are free now."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind((_HOST, 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
+    """Find ports that are free now, below those that outgoing connections get."""
+    found: dict[int, None] = {}
+    while len(found) < count:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((_HOST, port))
+            found[port] = None
+    return list(found)
 
 
 class Processes:

@@ -38,6 +38,10 @@ from raftd.statemachine.schema.entry import MarkEntry, encode_batch, seal
 __all__ = ["Effects", "Replica"]
 
 
+_FINAL: Final = (Result, Refusal)
+"""What ends a request; a mark and a pending answer do not."""
+
+
 class Effects(Protocol):
     """What a turn has done: carried out at once, or begun, never awaited."""
 
@@ -324,7 +328,7 @@ class Replica:
             if type(answer) is Pending:
                 if not self._batches.is_gone(sink):
                     self._waiting.setdefault(answer.ticket, []).append((sink, tag))
-            elif isinstance(answer, Result | Refusal):
+            elif isinstance(answer, _FINAL):
                 sink.answer(tag, Answered(answer, revision))
                 touched[sink] = None
         if proposed.renewed:
