@@ -36,19 +36,20 @@ async def settle_all(
 ) -> None:
     """Give each call its first answer, send it anew, or say that nobody knows."""
     room = asyncio.Semaphore(AT_ONCE_MAX)
+    unsettled = dict.fromkeys(calls)
 
     async def settle(call: Call) -> None:
         async with room:
             await _settle(unary, session_id, session_key, call, send_anew)
+            del unsettled[call]
 
     try:
         async with asyncio.TaskGroup() as group:
             for call in calls:
                 group.create_task(settle(call))
     finally:
-        for call in calls:  # those cut short when the client was closed
-            if call.may_be_applied:
-                call.fail(_unknown("the client was closed before the answer came"))
+        for call in unsettled:
+            call.fail(_unknown("the client was closed before the answer came"))
 
 
 async def _settle(

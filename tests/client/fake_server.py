@@ -179,6 +179,9 @@ class FakeNode:
         state = self.cluster.state
         with state.changed:
             self.unary_calls.append(request)
+            state.changed.notify_all()
+            if request.key in state.leaderless_keys:
+                abort(context, refusal("NO_LEADER"))
             session = state.sessions.get(request.write.session_id)
             if session is None:
                 abort(context, refusal("SESSION_UNKNOWN", "unknown"))

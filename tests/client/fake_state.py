@@ -77,6 +77,8 @@ class FakeState:
         self.extends = True
         self.wants_cancel = False
         self.behave: Behave = lambda request: Act.ANSWER
+        self.leaderless_keys: set[bytes] = set()
+        """Unary puts of these are refused for lack of a leader."""
         self.lock_holders: dict[str, int] = {}
         self.lock_line: deque[tuple[str, Callable[[int], None]]] = deque()
         self.jobs: deque[queues_pb2.ReservedJob] = deque()

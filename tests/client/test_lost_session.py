@@ -60,6 +60,26 @@ async def test_a_write_never_applied_is_made_anew_in_the_next_session(
     assert first.session_id != second.session_id
 
 
+async def test_a_write_made_anew_is_not_taken_for_one_that_was_given_up(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    """The search for first answers ends while the new write is on its way."""
+    await client.put("a", "1")
+    cluster.state.behave = lambda request: Act.HOLD
+    cluster.state.leaderless_keys.add(b"slow")
+    anew = asyncio.create_task(client.put("anew", "1"))
+    slow = asyncio.create_task(client.put("slow", "1"))
+    await cluster.until(lambda: len(cluster.held) == 2)
+    cluster.state.expire_all()
+    cluster.cut_streams()
+    await cluster.until(lambda: len(cluster.held) == 3)
+    cluster.state.leaderless_keys.clear()
+    await cluster.until(lambda: len(cluster.held) == 4)
+    assert not anew.done()
+    cluster.release_held()
+    await asyncio.gather(anew, slow)
+
+
 async def test_a_forgotten_session_means_outcome_unknown(
     cluster: FakeCluster, client: aio.Client
 ) -> None:

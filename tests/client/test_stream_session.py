@@ -213,10 +213,19 @@ async def test_a_deadline_before_anything_was_sent_means_not_applied(
 async def test_a_deadline_after_a_refusal_means_not_applied(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
-    cluster.state.behave = lambda request: refusal("OVERLOADED")
+    refused = 0
+
+    def behave(request: StreamRequest) -> Refusal:
+        nonlocal refused
+        refused += 1
+        cluster.leader = 0  # so it cannot be sent again before the deadline
+        return refusal("OVERLOADED")
+
+    cluster.state.behave = behave
     with pytest.raises(Unavailable) as raised:
-        await client.put("a", "1", timeout_s=0.2)
+        await client.put("a", "1", timeout_s=0.5)
     assert raised.value.applied == "no"
+    assert refused == 1
 
 
 async def test_a_deadline_after_sending_means_outcome_unknown(
