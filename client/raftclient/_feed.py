@@ -52,6 +52,10 @@ class Feed(Generic[E]):
         """Queue the items of one message with ``push``."""
         raise NotImplementedError
 
+    def may_pause(self) -> bool:
+        """Tell whether the watch can go on later from exactly here."""
+        return True
+
     def push(self, item: E) -> None:
         """Queue one item for the consumer."""
         self._items.append(item)
@@ -61,7 +65,7 @@ class Feed(Generic[E]):
     def on_reply(self, reply: StreamReply) -> None:
         """Take one message, whole."""
         self.take(reply)
-        if len(self._items) > QUEUED_MAX:
+        if len(self._items) > QUEUED_MAX and self.may_pause():
             self._is_paused = True
             self._core.unsubscribe(self)
         self._wake()

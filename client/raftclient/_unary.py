@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["Backoff", "Channels", "Renewer", "Unary", "method_of"]
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
-    ("grpc.max_send_message_length", 8 * 1024 * 1024),
+    # What a member answers has passed its limits; refused here, the same answer would
+    # come again on the next stream, and nothing behind it ever.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
     # A member that comes back is found again within a second, not within two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),

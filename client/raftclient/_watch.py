@@ -68,6 +68,10 @@ class KeyWatch(Feed[WatchEvent]):
         )
         return StreamRequest(watch_keys=body)
 
+    def may_pause(self) -> bool:
+        """A list begins anew when it is asked for again: it has to come whole."""
+        return not self._wants_list
+
     def take(self, reply: StreamReply) -> None:
         """Queue the events of one message."""
         message = reply.watch_keys

@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from raftclient._wire import acknowledged_field, encode_request
+from raftclient.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,6 +32,8 @@ MESSAGE_REQUESTS_MAX: Final = 250
 """So that client, leader and followers work at the same time on a long queue: with all
 of it in one message each would wait for the others (docs/performance.md)."""
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
+REQUEST_BYTES_MAX: Final = 15 * 1024 * 1024
+"""No member takes a longer message (16 MiB), so that it would be sent for ever."""
 SPAN_MAX: Final = 4096
 """The server keeps so many answers; more would be refused for lack of room."""
 UNANSWERED_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -250,12 +253,25 @@ class Window:
         return self._bytes < UNANSWERED_BYTES_MAX
 
     def _admit(self, call: Call) -> None:
-        self._last = tag = self._last + 1
+        tag = self._last + 1
         request = call.request
         call.tag = request.tag = tag
         if call.is_write:
             request.number = tag
-        call.wire = encode_request(request)
-        self._bytes += len(call.wire)
+        wire = encode_request(request)
+        if len(wire) > REQUEST_BYTES_MAX:
+            call.fail(_too_large(len(wire)))
+            return
+        self._last = tag
+        call.wire = wire
+        self._bytes += len(wire)
         self._unanswered[tag] = call
         self._unsent.append(call)
+
+
+def _too_large(size_bytes: int) -> RaftError:
+    return InvalidRequest(
+        f"the request is {size_bytes}, over the limit of {REQUEST_BYTES_MAX}",
+        reason="TOO_LARGE",
+        details={"limit": str(REQUEST_BYTES_MAX), "size": str(size_bytes)},
+    )

@@ -125,6 +125,46 @@ async def test_a_slow_consumer_gets_everything_and_fills_no_memory(
         assert await waiting == [(WatchKind.PUT, b"taken")]
 
 
+async def test_a_list_of_any_length_comes_whole_before_the_watch_rests(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    async with client.watch(prefix="", initial=True) as watch:
+        await cluster.until(lambda: cluster.watches)
+        keys = [f"k{n}" for n in range(QUEUED_MAX + 1)]
+        push(cluster, 0, Kind.KIND_INITIAL, 7, *keys)
+        push(cluster, 0, Kind.KIND_INITIAL, 7, "last")
+        push(cluster, 0, Kind.KIND_SYNCED, 7)
+        wanted = [(WatchKind.INITIAL, key.encode()) for key in [*keys, "last"]]
+        assert await take(watch, len(wanted)) == wanted
+        assert await take(watch, 1) == [(WatchKind.SYNCED, b"")]
+        waiting = asyncio.create_task(take(watch, 1))
+        await cluster.until(lambda: len(cluster.watches) == 2)
+        again = cluster.watches[1][1].watch_keys
+        assert (again.from_rev, again.initial) == (8, False)
+        push(cluster, 1, Kind.KIND_EVENTS, 8, "next")
+        assert await waiting == [(WatchKind.PUT, b"next")]
+
+
+async def test_an_answer_of_many_large_values_is_taken(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    value = bytes(1024 * 1024)
+    async with client.watch(prefix="") as watch:
+        await cluster.until(lambda: cluster.watches)
+        events = [
+            kv_pb2.KeyEvent(
+                revision=7, key_value=kv_pb2.KeyValue(key=b"%d" % n, value=value)
+            )
+            for n in range(20)
+        ]
+        answer = kv_pb2.WatchKeysResponse(
+            kind=Kind.KIND_EVENTS, revision=7, events=events
+        )
+        cluster.push(0, watch_keys=answer)
+        assert [(await anext(watch)).value for _ in events] == [value] * len(events)
+        assert len(cluster.watches) == 1, "it was not sent again"
+
+
 async def test_closing_ends_the_iteration_and_the_watch(
     cluster: FakeCluster, client: aio.Client
 ) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from raftclient._window import MESSAGE_REQUESTS_MAX, SPAN_MAX, Call, Window
+import pytest
+
+from raftclient import InvalidRequest
+from raftclient._window import (
+    MESSAGE_REQUESTS_MAX,
+    REQUEST_BYTES_MAX,
+    SPAN_MAX,
+    Call,
+    Window,
+)
 from raftpb.v1.sessions_pb2 import StreamReply, StreamRequest, StreamSessionRequest
 
 LATE_S = 1000.0
@@ -175,3 +184,16 @@ async def test_an_answer_that_nobody_waits_for_goes_to_the_orphanage() -> None:
     reply = StreamReply(tag=1)
     call.answer(reply)
     assert answers == [reply]
+
+
+async def test_what_no_member_would_take_is_refused_and_takes_no_number() -> None:
+    window = Window()
+    big = put_call("big", value=bytes(REQUEST_BYTES_MAX))
+    window.add(big)
+    window.add(put_call("small"))
+    with pytest.raises(InvalidRequest, match="over the limit") as caught:
+        await big.future
+    assert (caught.value.reason, caught.value.applied) == ("TOO_LARGE", "no")
+    message = sent(window)
+    assert keys(message) == ["small"]
+    assert message.requests[0].number == 1
