@@ -288,7 +288,7 @@ class Core:
         if call.held is not None and call.held.is_lost():
             call.fail(call.held.error())
             return
-        call.may_be_applied = False
+        call.unsettled_sends = 0
         call.request.ClearField("number")
         try:
             self._lane(call.waits).submit(call)

@@ -146,7 +146,8 @@ class Pump:
         is_for_later = is_retryable(error) or error.reason in SESSION_OVER_REASONS
         if call is not None:
             if is_for_later:
-                call.may_be_applied &= error.applied != "no"
+                if call.is_write and error.applied == "no":
+                    call.unsettled_sends -= 1
                 return error
             self._window.take(reply.tag)
             call.fail(error)

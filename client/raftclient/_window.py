@@ -50,7 +50,9 @@ class Call:
         waits: The server may hold the answer back for long (a lock, a reserve).
         held: The claim it is part of; it cannot outlive it.
         orphan: Called with an answer that nobody waits for any more.
-        may_be_applied: Sent, and not refused since.
+        unsettled_sends: How often it was sent without having been refused since. A
+            refusal speaks of one sending only: what an earlier stream took may have
+            been applied all the same.
     """
 
     __slots__ = (
@@ -59,10 +61,10 @@ class Call:
         "held",
         "is_dropped",
         "is_write",
-        "may_be_applied",
         "orphan",
         "request",
         "tag",
+        "unsettled_sends",
         "waits",
         "wire",
     )
@@ -87,8 +89,13 @@ class Call:
         self.orphan = orphan
         self.tag = 0
         self.wire = b""
-        self.may_be_applied = False
+        self.unsettled_sends = 0
         self.is_dropped = False
+
+    @property
+    def may_be_applied(self) -> bool:
+        """Whether the cluster may have applied it."""
+        return self.unsettled_sends > 0
 
     def answer(self, reply: StreamReply) -> None:
         """Hand the answer to its caller, or to ``orphan`` if there is none."""
@@ -175,7 +182,8 @@ class Window:
                 size_bytes += len(call.wire)
                 if parts and size_bytes > MESSAGE_BYTES_MAX:
                     break
-                call.may_be_applied = call.is_write
+                if call.is_write:
+                    call.unsettled_sends += 1
                 parts.append(call.wire)
             unsent.popleft()
         if not parts:

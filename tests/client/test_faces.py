@@ -35,7 +35,7 @@ FACES: list[tuple[type, type]] = [
 
 # What asyncio objects offer to this library's own modules only.
 INTERNAL = {
-    "Feed": {"request", "take", "push", "on_reply", "fail"},
+    "Feed": {"request", "take", "may_pause", "push", "on_reply", "fail"},
     "Lock": {"bound_to"},
 }
 

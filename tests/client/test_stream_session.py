@@ -228,6 +228,23 @@ async def test_a_deadline_after_a_refusal_means_not_applied(
     assert refused == 1
 
 
+async def test_a_refusal_says_nothing_of_an_earlier_sending(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    acts = iter([Act.APPLY_AND_CUT])
+
+    def behave(request: StreamRequest) -> Act | Refusal:
+        act = next(acts, None)
+        if act is None:
+            cluster.leader = 0  # so it cannot be sent again before the deadline
+        return act or refusal("OVERLOADED")
+
+    cluster.state.behave = behave
+    with pytest.raises(OutcomeUnknown):
+        await client.put("a", "1", timeout_s=0.5)
+    assert cluster.state.keys == {b"a": b"1"}
+
+
 async def test_a_deadline_after_sending_means_outcome_unknown(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
