@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,13 +22,12 @@ def _end(nodes: Processes) -> None:
         nodes.kill(node_id)
 
 
-@pytest.fixture
-def make_nodes(tmp_path: Path) -> Iterator[MakeNodes]:
-    """Make clusters, not yet started; no node of theirs may log a traceback."""
+@contextlib.contextmanager
+def _maker(folder: Path) -> Iterator[MakeNodes]:
     made: list[Processes] = []
 
     def make(*flags: str, size: int = 3) -> Processes:
-        nodes = Processes(tmp_path / f"cluster{len(made)}", size, flags)
+        nodes = Processes(folder / f"cluster{len(made)}", size, flags)
         made.append(nodes)
         return nodes
 
@@ -36,10 +36,32 @@ def make_nodes(tmp_path: Path) -> Iterator[MakeNodes]:
     finally:
         for nodes in made:
             _end(nodes)
-    for nodes in made:
-        for node_id in nodes.ids:
-            if nodes.data_dir(node_id).exists():
-                assert "Traceback" not in nodes.log(node_id), nodes.log(node_id)
+    for log in folder.glob("cluster*/n*.log"):
+        text = log.read_text(errors="replace")
+        assert "Traceback" not in text, text
+
+
+@pytest.fixture
+def make_nodes(tmp_path: Path) -> Iterator[MakeNodes]:
+    """Make clusters, not yet started; no node of theirs may log a traceback."""
+    with _maker(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeNodes]:
+    """Make clusters as ``make_nodes`` does, for all tests of a file."""
+    with _maker(tmp_path_factory.mktemp("lasting")) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def lone(make_lasting: MakeNodes) -> Processes:
+    """A cluster of one that serves, for all tests of a file that leave it whole."""
+    made = make_lasting(size=1)
+    made.start()
+    wait_until_serving(made)
+    return made
 
 
 @pytest.fixture
