@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -21,6 +23,8 @@ from raftd.node.node import Node
 from raftd.transport.links import ListenFailed
 
 __all__ = ["HttpServer"]
+
+_logger = logging.getLogger(__name__)
 
 
 class HttpServer:
@@ -69,12 +73,11 @@ class HttpServer:
                 """Keep quiet: a probe a second is no news."""
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server((host, port), Handler)
         except OSError as error:
             raise ListenFailed(
                 f"cannot listen for HTTP on {host}:{port}: {error.strerror or error}"
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="http", daemon=True
         )
@@ -88,6 +91,19 @@ class HttpServer:
             await asyncio.to_thread(server.shutdown)
             with contextlib.suppress(OSError):
                 server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread per connection, each ended by its timeout."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what is wrong here; who hangs up early is no news (the library's)."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            _logger.error("http_failed from=%s", client_address, exc_info=error)
 
 
 def _registry(node: Node) -> CollectorRegistry:
