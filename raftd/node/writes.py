@@ -276,8 +276,10 @@ class Writes:
         lost = await future
         if lost is None:
             return None
-        if lost:
-            return self.machine.leases.require(lease) or _gone(lease)
+        # It may have been revoked after its renewal, before this goes on.
+        gone = self.machine.leases.require(lease)
+        if lost or gone is not None:
+            return gone or _gone(lease)
         return self.machine.leases.ttl_ms(lease)
 
     async def _renew_there(

@@ -20,6 +20,12 @@ from raftd.statemachine.schema.jobs import (
     ReserveJobs,
 )
 from raftd.statemachine.schema.kv import IncrementKey, KeyIncremented, KeyPut, PutKey
+from raftd.statemachine.schema.leases import (
+    GrantLease,
+    LeaseGranted,
+    LeaseRevoked,
+    RevokeLease,
+)
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
 from tests.node.cluster import Cluster
 
@@ -124,6 +130,25 @@ async def test_a_wrong_session_key_is_denied_on_any_member(tmp_path: Path) -> No
             assert isinstance(told, Refusal)
             assert told.reason is Reason.DENIED
             assert await node.keep_alive(session, _KEY) == 10_000
+
+
+async def test_a_renewal_overtaken_by_a_revocation_is_refused(tmp_path: Path) -> None:
+    async with Cluster(tmp_path) as cluster:
+        leader, follower = await cluster.leader(), await cluster.follower()
+        for node in (leader, follower) * 20:
+            granted = await leader.write(WriteCall(command=GrantLease(5000, "")), 10)
+            assert isinstance(granted.answer, LeaseGranted)
+            lease = granted.answer.lease
+            told, revoked, late = await asyncio.gather(
+                node.keep_alive(lease, b""),
+                leader.write(WriteCall(command=RevokeLease(lease)), 10),
+                node.keep_alive(lease, b""),
+            )
+            assert isinstance(revoked.answer, LeaseRevoked)
+            for each in (told, late):
+                assert each == 5000 or (
+                    isinstance(each, Refusal) and each.reason is Reason.LEASE_EXPIRED
+                )
 
 
 async def test_without_a_majority_writes_end_at_their_deadline_and_say_how(
