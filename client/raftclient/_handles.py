@@ -10,7 +10,7 @@ Source: DESIGN.md section 9; how they are made: ``raftclient._blocking``.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from raftclient import aio
 from raftclient._blocking import (
@@ -28,6 +28,7 @@ from raftclient.errors import RaftError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
     from types import TracebackType
 
     from raftclient.txn import Compare, Op
@@ -283,8 +284,18 @@ class Transaction(Face[aio.Transaction]):
 class Worker(Face[aio.Worker]):
     """A worker; ``run`` works until ``stop`` is called from another thread."""
 
+    def __init__(self, inner: aio.Worker, threads: Executor) -> None:
+        super().__init__(inner)
+        self._threads: Final = threads
+
     handled = Reading[aio.Worker, int](lambda worker: worker.handled)
-    run = blocking(aio.Worker.run)
+
+    def run(self) -> None:
+        """Work until ``stop``; once. Handlers that do not end are left behind."""
+        try:
+            PORTAL.run(self._inner.run())
+        finally:
+            self._threads.shutdown(wait=False)
 
     def stop(self) -> None:
         """Fetch no more, and end ``run``; may be called twice, on any thread."""

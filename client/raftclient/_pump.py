@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pump"]
 
-PROBE_AFTER_S: Final = 0.7
-DEAD_AFTER_S: Final = 2.0
+PROBE_AFTER_S: Final = 0.5
+DEAD_AFTER_S: Final = 1.5
 """A member that owes an answer and keeps silent for so long is given up."""
 PATIENCE: Final = 4
 """So many times longer while all that is awaited are waits and watches."""

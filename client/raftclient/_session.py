@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 GREET_S: Final = 2.0
-PULSE_S: Final = 0.5
+PULSE_S: Final = 0.25
 """How often silence is looked at while something is awaited."""
 REDIRECTS_AT_ONCE_MAX: Final = 3
 CLOSE_S: Final = 1.0
@@ -139,14 +139,14 @@ class Session:
         self._subscriptions.clear()
         return taken
 
-    async def close(self, *, is_clean: bool = True) -> None:
+    async def close(self) -> None:
         """End it; claims go at once. May be called twice."""
         self.end(Unavailable("the client is closed", reason="SHUTTING_DOWN"))
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         held, self.held = self.held, None
-        if held is not None and is_clean:
+        if held is not None:
             request = sessions_pb2.CloseSessionRequest(
                 session_id=held.id, session_key=self._key
             )

@@ -130,7 +130,8 @@ class Client(Face[aio.Client]):
                 name=name,
                 reservation_s=reservation_s,
                 grace_s=grace_s,
-            )
+            ),
+            pool,
         )
 
     def close(self) -> None:
