@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.message import Message
-
 from raftd.api.calls import Call, Query, Read, Watch, WatchPlan, Write, fill_nothing
 from raftd.api.checks import (
     check_bytes,
@@ -23,7 +21,8 @@ from raftd.api.checks import (
     page_items,
 )
 from raftd.api.limits import DoorLimits
-from raftd.node.service import WatchBatch, WatchKind, WatchSpec
+from raftd.api.resync import ResyncJoiner
+from raftd.node.service import WatchSpec
 from raftd.statemachine import election_checks
 from raftd.statemachine.election_state import ElectionView, LeaderView
 from raftd.statemachine.events import ElectionEvent, Event
@@ -192,24 +191,9 @@ class ElectionCalls:
             snapshot=snapshot,
             prepare=_to_event,
         )
-        return WatchPlan(spec, _Observer().to_messages)
-
-
-class _Observer:
-    """Joins a RESYNC with the list that follows it: one message says both."""
-
-    def __init__(self) -> None:
-        self._is_resync = False
-
-    def to_messages(self, batch: WatchBatch) -> Sequence[Message]:
-        if batch.kind is WatchKind.RESYNC:
-            self._is_resync = True
-            return ()
-        message = elections_pb2.ObserveElectionResponse(
-            revision=batch.revision, events=batch.items, is_resync=self._is_resync
+        return WatchPlan(
+            spec, ResyncJoiner(elections_pb2.ObserveElectionResponse).to_messages
         )
-        self._is_resync = False
-        return (message,)
 
 
 def _to_event(machine: Machine, event: Event) -> elections_pb2.ElectionEvent:

@@ -8,15 +8,12 @@ Source: SEMANTICS.md section 6 (Queries).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from google.protobuf.message import Message
-
 from raftd.api.calls import WatchPlan
 from raftd.api.checks import invalid
 from raftd.api.job_messages import state_of
 from raftd.api.limits import DoorLimits
-from raftd.node.service import WatchBatch, WatchKind, WatchSpec
+from raftd.api.resync import ResyncJoiner
+from raftd.node.service import WatchSpec
 from raftd.statemachine.events import Event, JobEvent
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.refusals import check_name
@@ -53,24 +50,7 @@ def plan_watch(
         snapshot=snapshot,
         prepare=_to_event,
     )
-    return WatchPlan(spec, _JobWatcher().to_messages)
-
-
-class _JobWatcher:
-    """Joins a RESYNC with the list that follows it: one message says both."""
-
-    def __init__(self) -> None:
-        self._is_resync = False
-
-    def to_messages(self, batch: WatchBatch) -> Sequence[Message]:
-        if batch.kind is WatchKind.RESYNC:
-            self._is_resync = True
-            return ()
-        message = queues_pb2.WatchJobsResponse(
-            revision=batch.revision, events=batch.items, is_resync=self._is_resync
-        )
-        self._is_resync = False
-        return (message,)
+    return WatchPlan(spec, ResyncJoiner(queues_pb2.WatchJobsResponse).to_messages)
 
 
 def _present(machine: Machine, job_id: int) -> queues_pb2.JobEvent:

@@ -57,6 +57,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         """Keep the settings; ``start`` does the work."""
         self._settings: Final = settings
+        self._digests: Final = Digests(settings.node_id, len(settings.members))
         self._stores: Stores | None = None
         self._links: Links | None = None
         self._driver: Driver | None = None
@@ -141,7 +142,6 @@ class App:
             cluster_id=formed.cluster_id,
             settings=replica_settings,
         )
-        digests = Digests(settings.node_id, len(settings.members))
         self._checkpoints = checkpoints = Checkpoints(
             core, machine, stores.log, stores.state, self._on_checkpoint, driver.fail
         )
@@ -150,8 +150,7 @@ class App:
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
         driver.replica.may_mark = lambda: checkpoints.is_idle
-        self._digests = digests
-        view = StateView(node, checkpoints, digests, settings)
+        view = StateView(node, checkpoints, self._digests, settings)
         self._peer_service = PeerService(
             node, links, own_state=view.own_state, take_digest=self._judge
         )

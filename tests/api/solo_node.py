@@ -7,7 +7,6 @@ entry, in order. The lease clock moves when a test says so.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from raftd.node.service import (
     WriteCall,
 )
 from raftd.node.watches import Watches
+from raftd.node.writes import hash_key
 from raftd.statemachine.answers import AppliedEntry, Marked, Pending
 from raftd.statemachine.limits import DEFAULT_LIMITS, Limits
 from raftd.statemachine.machine import Machine
@@ -39,11 +39,6 @@ CLUSTER_ID = b"c" * 16
 T = TypeVar("T")
 _Waiting = tuple[AnswerSink, int]
 _Offered = tuple[msgspec.Raw, AnswerSink, int, WriteCall]
-
-
-def hash_key(key: bytes) -> bytes:
-    """Return what the log holds of a session's key."""
-    return hashlib.blake2b(key, digest_size=16).digest()
 
 
 class SoloNode:
