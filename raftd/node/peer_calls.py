@@ -1,4 +1,4 @@
-"""What members ask each other outside Raft: writes, renewals, status, digests.
+"""What members ask each other outside Raft: writes, renewals, status, snapshots.
 
 Rules: a call is one msgpack value with a tag, opaque to the transport. A forwarded
 write is carried out at the leader or refused as not applied; it is never passed on.
@@ -14,13 +14,18 @@ import msgspec
 
 __all__ = [
     "AskStatus",
+    "FinishSnapshot",
     "ForwardKeepAlive",
     "ForwardWrite",
     "Forwarded",
     "Noted",
+    "OfferSnapshot",
     "PeerCall",
     "PeerReply",
     "Renewed",
+    "SendChunks",
+    "SnapshotCall",
+    "SnapshotTold",
     "StatusTold",
     "TellDigest",
     "decode_call",
@@ -76,7 +81,56 @@ class TellDigest(_Tagged, frozen=True, tag=4):
     digest: bytes
 
 
-PeerCall = ForwardWrite | ForwardKeepAlive | AskStatus | TellDigest
+class OfferSnapshot(_Tagged, frozen=True, tag=5):
+    """Take a snapshot; how many of its chunks do you have?
+
+    Attributes:
+        offer_id: Of exactly these chunks in this order; drawn by the leader.
+        term: The leader's.
+        index: The state is as of this entry,
+        index_term: whose term this is.
+        digest: Of the state.
+        roster: The members as of that entry, encoded as checkpoints hold them.
+        chunk_count: How many chunks there are,
+        size_bytes: and their bytes in all.
+    """
+
+    offer_id: bytes
+    term: int
+    index: int
+    index_term: int
+    digest: bytes
+    roster: bytes
+    chunk_count: int
+    size_bytes: int
+
+
+class SendChunks(_Tagged, frozen=True, tag=6):
+    """Chunks of the snapshot that was offered, each with its CRC-32.
+
+    Attributes:
+        first: Number of the first of them, from 0.
+    """
+
+    offer_id: bytes
+    first: int
+    chunks: tuple[bytes, ...]
+    crcs: tuple[int, ...]
+
+
+class FinishSnapshot(_Tagged, frozen=True, tag=7):
+    """You have all of it: install it. Asked again until it is done.
+
+    Attributes:
+        term: The leader's.
+    """
+
+    offer_id: bytes
+    term: int
+
+
+SnapshotCall = OfferSnapshot | SendChunks | FinishSnapshot
+PeerCall = ForwardWrite | ForwardKeepAlive | AskStatus | TellDigest | SnapshotCall
 
 
 class Forwarded(_Tagged, frozen=True, tag=1):
@@ -103,7 +157,21 @@ class Noted(_Tagged, frozen=True, tag=4):
     """Thank you."""
 
 
-PeerReply = Forwarded | Renewed | StatusTold | Noted
+class SnapshotTold(_Tagged, frozen=True, tag=5):
+    """How far a snapshot is at its receiver.
+
+    Attributes:
+        have: Chunks that are on its disk.
+        is_done: Installed, or not needed any more: go on with the log.
+        refusal: Why it is not taken; offer it again later, if at all.
+    """
+
+    have: int = 0
+    is_done: bool = False
+    refusal: str = ""
+
+
+PeerReply = Forwarded | Renewed | StatusTold | Noted | SnapshotTold
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _calls: Final = msgspec.msgpack.Decoder(PeerCall)
