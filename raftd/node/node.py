@@ -27,6 +27,7 @@ from raftd.node.service import (
     Answered,
     AnswerSink,
     Header,
+    MemberChange,
     MemberInfo,
     MemberState,
     ReadAnswer,
@@ -42,7 +43,7 @@ from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import seal
 
-__all__ = ["Node", "StatusTeller"]
+__all__ = ["MemberDesk", "Node", "StatusTeller"]
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class Node:
         self._revision_waits: list[tuple[int, asyncio.Future[None]]] = []
         self._trouble: Refusal | None = None
         self.peer_service: StatusTeller | None = None
+        self.desk: MemberDesk | None = None
         driver.on_soft = self._on_soft
         driver.on_applied = self._on_applied
         driver.on_turn = self._on_turn
@@ -284,6 +286,20 @@ class Node:
         assert self.peer_service is not None, "the composition root sets it"
         return await self.peer_service.status(is_for_all=is_for_all)
 
+    async def change_members(
+        self, change: MemberChange, timeout_s: float
+    ) -> MemberInfo | Refusal:
+        """Change the members; see ``NodeService``."""
+        assert self.desk is not None, "the composition root sets it"
+        return await self.desk.change_members(change, timeout_s)
+
+    async def transfer_leadership(
+        self, to: int | None, timeout_s: float
+    ) -> int | Refusal:
+        """Hand leadership over; see ``NodeService``."""
+        assert self.desk is not None, "the composition root sets it"
+        return await self.desk.transfer_leadership(to, timeout_s)
+
     async def leader_changed(self) -> None:
         """Wait until role, leader or term change, or writes are refused."""
         await self._leader_changed.wait()
@@ -298,3 +314,17 @@ class StatusTeller(Protocol):
 
     async def status(self, *, is_for_all: bool) -> Sequence[MemberState]:
         """Say how this member, or each member, does."""
+
+
+class MemberDesk(Protocol):
+    """Takes what operators want of the cluster; see ``member_desk``."""
+
+    async def change_members(
+        self, change: MemberChange, timeout_s: float
+    ) -> MemberInfo | Refusal:
+        """Change the members, here or through the leader."""
+
+    async def transfer_leadership(
+        self, to: int | None, timeout_s: float
+    ) -> int | Refusal:
+        """Hand leadership to a voter, here or through the leader."""

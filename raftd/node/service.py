@@ -16,19 +16,33 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from raftd.node.member_words import (
+    AddMember,
+    MemberChange,
+    MemberInfo,
+    MemberState,
+    RemoveMember,
+    ReplaceMember,
+    UpdateMember,
+)
 from raftd.statemachine.events import Event
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Fence, Refusal, Result
 from raftd.statemachine.schema.entry import AnyCommand
 
 __all__ = [
+    "AddMember",
     "AnswerSink",
     "Answered",
     "Header",
+    "MemberChange",
     "MemberInfo",
     "MemberState",
     "NodeService",
     "ReadAnswer",
+    "RemoveMember",
+    "ReplaceMember",
+    "UpdateMember",
     "WatchBatch",
     "WatchKind",
     "WatchSpec",
@@ -158,44 +172,6 @@ class AnswerSink(Protocol):
         """The node can serve this stream no longer (leader lost, session over)."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemberInfo:
-    """A configured member."""
-
-    node_id: int
-    name: str
-    peer_address: str
-    client_address: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class MemberState:
-    """A member's own view of itself; the fields of MemberStatus."""
-
-    info: MemberInfo
-    is_reachable: bool = False
-    role: str = ""
-    term: int = 0
-    leader: int = 0
-    commit_index: int = 0
-    applied_index: int = 0
-    last_index: int = 0
-    first_index: int = 0
-    revision: int = 0
-    lag: int = 0
-    log_bytes: int = 0
-    state_bytes: int = 0
-    sync_p50_us: int = 0
-    sync_max_us: int = 0
-    version: str = ""
-    uptime_ms: int = 0
-    sessions: int = 0
-    keys: int = 0
-    checkpoint_index: int = 0
-    compared_index: int = 0
-    trouble: str = ""
-
-
 class NodeService(Protocol):
     """A node, as its doors see it."""
 
@@ -205,7 +181,7 @@ class NodeService(Protocol):
 
     @property
     def members(self) -> Sequence[MemberInfo]:
-        """All configured members, by id."""
+        """All members as this one knows them, by id."""
 
     @property
     def machine(self) -> Machine:
@@ -239,6 +215,22 @@ class NodeService(Protocol):
 
     async def status(self, *, is_for_all: bool) -> Sequence[MemberState]:
         """Say how this member, or each member, does."""
+
+    # --- the cluster --------------------------------------------------------------
+
+    async def change_members(
+        self, change: MemberChange, timeout_s: float
+    ) -> MemberInfo | Refusal:
+        """Change the members, here or through the leader.
+
+        Returns when the change is in effect (of a replacement: when the new member is a
+        learner): the member that was added, changed or removed, or why not.
+        """
+
+    async def transfer_leadership(
+        self, to: int | None, timeout_s: float
+    ) -> int | Refusal:
+        """Hand leadership to a voter (None: the best), and wait until it leads."""
 
     # --- session streams (only on the leader; see api/stream.py) -----------------
 
