@@ -4,8 +4,8 @@ Whatever comes in is handed to the replica at once and carried out in one turn p
 round of the loop, so that everything that arrived together goes on together. An error
 that is not an answer ends the node: ``failed`` carries the sentence.
 
-Tasks: ``_write_loop`` (writes in order, merged while one is under way), the tick (a
-timer), and one checkpoint at a time (``checkpoints``).
+Tasks: the writer (``write_queue``), the tick (a timer), and one checkpoint at a time
+(``checkpoints``).
 
 Source: DESIGN.md section 3.
 """
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -27,8 +25,10 @@ from raftd.consensus.types import NodeId, Role
 from raftd.node.errors import NodeFailed
 from raftd.node.ports import Clock, LogPort, PeerPort
 from raftd.node.replica import Replica
+from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
 from raftd.node.sync_times import SyncTimes
+from raftd.node.write_queue import WriteQueue
 from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.entry import MarkEntry
@@ -36,8 +36,6 @@ from raftd.statemachine.schema.entry import MarkEntry
 __all__ = ["Driver"]
 
 _logger = logging.getLogger(__name__)
-
-_Pending = tuple[Write, Sequence[Message]]
 
 
 class Driver:
@@ -55,13 +53,10 @@ class Driver:
     ) -> None:
         """Wire the parts; ``start`` sets them going on the running loop."""
         self.replica: Final = Replica(core, machine, self, settings)
-        self.sync_times: Final = SyncTimes()
-        self._log: Final = log
+        self._writes: Final = WriteQueue(log, self._on_stored, self.fail)
         self._peers: Final = peers
         self._clock: Final = clock
         self._settings: Final = settings
-        self._writes: Final[deque[_Pending]] = deque()
-        self._write_wake: Final = asyncio.Event()
         self._is_turn_due = False
         self._tasks: Final[list[asyncio.Task[None]]] = []
         self._tick: asyncio.TimerHandle | None = None
@@ -72,12 +67,29 @@ class Driver:
         self.on_mark: Callable[[int, MarkEntry], None] = _ignore_mark
         self.on_durable: Callable[[], None] = _nothing
         self.on_turn: Callable[[int], None] = _ignore
+        self.on_snapshot_wanted: Callable[[NodeId], None] = _ignore
+        self.on_roster: Callable[[Roster], None] = _ignore
+        self.on_installed: Callable[[int], None] = _ignore
+
+    @property
+    def on_install(self) -> Callable[[Write], Awaitable[None]]:
+        """Makes an installed state durable; awaited in the order of writes."""
+        return self._writes.on_install
+
+    @on_install.setter
+    def on_install(self, install: Callable[[Write], Awaitable[None]]) -> None:
+        self._writes.on_install = install
+
+    @property
+    def sync_times(self) -> SyncTimes:
+        """How long the newest log writes took."""
+        return self._writes.sync_times
 
     # --- life -------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to tick and to write."""
-        self._tasks.append(self._loop.create_task(self._write_loop()))
+        self._tasks.append(self._loop.create_task(self._writes.run()))
         self._on_tick()
 
     async def stop(self) -> None:
@@ -177,8 +189,7 @@ class Driver:
 
     def write(self, write: Write, send_after: Sequence[Message]) -> None:
         """Queue a write behind those under way."""
-        self._writes.append((write, send_after))
-        self._write_wake.set()
+        self._writes.put(write, send_after)
 
     def changed(self, soft: SoftState) -> None:
         """Pass on who leads."""
@@ -200,53 +211,27 @@ class Driver:
         """Whether this member leads, whatever else is still to come."""
         return self.replica.core.role is Role.LEADER
 
-    # --- the writer -------------------------------------------------------------
+    def snapshot_wanted(self, node: NodeId) -> None:
+        """Pass on that a follower needs a snapshot."""
+        self.on_snapshot_wanted(node)
 
-    async def _write_loop(self) -> None:
-        writes, wake = self._writes, self._write_wake
-        while True:
-            await wake.wait()
-            wake.clear()
-            while writes:
-                write, send_after = _merge(writes)
-                begin = time.perf_counter()
-                try:
-                    await self._log.write(write)
-                except Exception as error:  # any failed write is final
-                    self.fail(f"the log cannot be written: {error}", error)
-                    return
-                self.sync_times.add(time.perf_counter() - begin)
-                self._guard(partial(self._written, write, send_after), "a write's end")
-                self._turn()
+    def roster_changed(self, roster: Roster) -> None:
+        """Pass on who is a member now."""
+        self.on_roster(roster)
+
+    def installed(self, index: int) -> None:
+        """Pass on that another's state took the place of this member's."""
+        self.on_installed(index)
+
+    def _on_stored(self, write: Write, send_after: Sequence[Message]) -> None:
+        self._guard(partial(self._written, write, send_after), "a write's end")
+        self._turn()
 
     def _written(self, write: Write, send_after: Sequence[Message]) -> None:
         if send_after:
             self.send(send_after)
         self.replica.stored(write.id)
         self.on_durable()
-
-
-def _merge(writes: deque[_Pending]) -> _Pending:
-    """Take the next write, with those behind it that only append."""
-    write, send_after = writes.popleft()
-    if not writes or writes[0][0].hard_state or writes[0][0].truncate_from:
-        return write, send_after
-    entries, after = list(write.entries), list(send_after)
-    last = write
-    while (
-        writes
-        and writes[0][0].hard_state is None
-        and writes[0][0].truncate_from is None
-    ):
-        last, more = writes.popleft()
-        entries.extend(last.entries)
-        after.extend(more)
-    return (
-        Write(
-            last.id, write.hard_state, write.truncate_from, tuple(entries), last.commit
-        ),
-        after,
-    )
 
 
 def _nothing() -> None:

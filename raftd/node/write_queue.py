@@ -1,0 +1,125 @@
+"""The writes of one log, in order, one under way at a time.
+
+Rules: what waits behind a write and only appends is merged with what follows it; a
+write that sets term or vote, cuts, or installs a state begins anew. An install is
+never merged: ``on_install`` carries it out alone, when all before it is durable. Any
+error but a full disk is final.
+
+Source: RELIABILITY.md rules 23, 29, 49 and 51; DESIGN.md section 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from raftd.consensus.messages import Message
+from raftd.consensus.ready import Write
+from raftd.node.ports import LogPort
+from raftd.node.sync_times import SyncTimes
+
+__all__ = ["Pending", "WriteQueue"]
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """A write that waits.
+
+    Attributes:
+        send_after: Leaves when the write is durable.
+        since_s: When it was asked for, by ``time.perf_counter``.
+    """
+
+    write: Write
+    send_after: Sequence[Message]
+    since_s: float
+
+
+class WriteQueue:
+    """See the module's rules."""
+
+    def __init__(
+        self,
+        log: LogPort,
+        stored: Callable[[Write, Sequence[Message]], None],
+        fail: Callable[[str, BaseException | None], None],
+    ) -> None:
+        """Wire it; ``run`` writes.
+
+        Args:
+            log: Where to.
+            stored: Told each write that is durable, in order.
+            fail: Ends the node.
+        """
+        self.sync_times: Final = SyncTimes()
+        self.on_install: Callable[[Write], Awaitable[None]] = _no_install
+        self._log: Final = log
+        self._stored: Final = stored
+        self._fail: Final = fail
+        self._waiting: Final[deque[Pending]] = deque()
+        self._wake: Final = asyncio.Event()
+
+    def put(self, write: Write, send_after: Sequence[Message]) -> None:
+        """Queue a write behind those under way."""
+        self._waiting.append(Pending(write, send_after, time.perf_counter()))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what comes, until cancelled or failed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                pending = self._take()
+                try:
+                    await self._write(pending.write)
+                except Exception as error:  # any failed write is final
+                    self._fail(f"the log cannot be written: {error}", error)
+                    return
+                self._stored(pending.write, pending.send_after)
+
+    async def _write(self, write: Write) -> None:
+        if write.install is not None:
+            await self.on_install(write)
+            return
+        begin_s = time.perf_counter()
+        await self._log.write(write)
+        self.sync_times.add(time.perf_counter() - begin_s)
+
+    def _take(self) -> Pending:
+        """Take the next write, with those behind it that only append."""
+        waiting = self._waiting
+        first = waiting.popleft()
+        if first.write.install is not None or not _may_join(waiting):
+            return first
+        entries, after = list(first.write.entries), list(first.send_after)
+        last = first.write
+        while _may_join(waiting):
+            more = waiting.popleft()
+            last = more.write
+            entries.extend(last.entries)
+            after.extend(more.send_after)
+        merged = msgspec.structs.replace(
+            first.write, id=last.id, entries=tuple(entries), commit=last.commit
+        )
+        return Pending(merged, after, first.since_s)
+
+
+def _may_join(waiting: deque[Pending]) -> bool:
+    """Tell whether the next write only appends to what is before it."""
+    if not waiting:
+        return False
+    write = waiting[0].write
+    return (
+        write.hard_state is None
+        and write.truncate_from is None
+        and write.install is None
+    )
+
+
+async def _no_install(write: Write) -> None:
+    raise AssertionError(f"nobody installs what write {write.id} brings")
