@@ -5,9 +5,10 @@ completions go in; `Core.ready` is the only way out. The same inputs give the sa
 outputs, in the same order.
 
 Inside, each file is one idea and imports go one way:
-`core` > `output` > `transfer` > `voting`; `core` > `following`; `output` > `reads` >
-`replication`; all of these > `roles` > `proposals` > `state` > `outbox`, `log`,
-`progress`, `quorum` > `ready`, `messages`, `config` > `types`.
+`core` > `installing` > `reconfiguring` > `changes`; `core` > `output`; those two >
+`reads`, `transfer` > `voting`, `replication`; `installing` > `following`; all of these
+> `roles` > `proposals` > `state` > `outbox`, `log`, `progress`, `quorum` > `ready`,
+`messages`, `config` > `types`. `core` is a `view`, which sees `state`.
 
 The rules that docstrings and tests cite by number:
 
@@ -47,17 +48,28 @@ Source: Ongaro and Ousterhout, "In search of an understandable consensus algorit
 (the paper); Ongaro, "Consensus: bridging theory and practice" (the thesis).
 """
 
+from raftd.consensus.changes import (
+    InvalidChange,
+    after,
+    decode_change,
+    encode_change,
+)
 from raftd.consensus.config import Config
 from raftd.consensus.core import Core
 from raftd.consensus.log import LogReader
-from raftd.consensus.messages import Message
+from raftd.consensus.messages import Input, InstallSnapshot, Message
+from raftd.consensus.progress import ProgressState
 from raftd.consensus.ready import Ready, SoftState, Write
 from raftd.consensus.state import Persisted
 from raftd.consensus.types import (
+    ChangeKind,
+    ConfigChange,
+    ConfigStep,
     Entry,
     EntryKind,
     HardState,
     Index,
+    Install,
     Membership,
     NodeId,
     Proposal,
@@ -66,19 +78,29 @@ from raftd.consensus.types import (
     Role,
     Term,
 )
+from raftd.consensus.view import FollowerView
 
 __all__ = [
+    "ChangeKind",
     "Config",
+    "ConfigChange",
+    "ConfigStep",
     "Core",
     "Entry",
     "EntryKind",
+    "FollowerView",
     "HardState",
     "Index",
+    "Input",
+    "Install",
+    "InstallSnapshot",
+    "InvalidChange",
     "LogReader",
     "Membership",
     "Message",
     "NodeId",
     "Persisted",
+    "ProgressState",
     "Proposal",
     "Ready",
     "RefusalReason",
@@ -87,4 +109,7 @@ __all__ = [
     "SoftState",
     "Term",
     "Write",
+    "after",
+    "decode_change",
+    "encode_change",
 ]

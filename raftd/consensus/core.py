@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, assert_never
 
 from raftd.consensus import (
     following,
+    installing,
     output,
     proposals,
     reads,
+    reconfiguring,
     replication,
     transfer,
     voting,
@@ -28,7 +30,8 @@ from raftd.consensus.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
-    Message,
+    Input,
+    InstallSnapshot,
     PreVote,
     PreVoteReply,
     ReadIndexReply,
@@ -37,19 +40,19 @@ from raftd.consensus.messages import (
     Vote,
     VoteReply,
 )
-from raftd.consensus.progress import ProgressState
 from raftd.consensus.ready import Ready
 from raftd.consensus.roles import become_follower, set_leader
 from raftd.consensus.state import Persisted, State
 from raftd.consensus.types import (
+    ConfigChange,
     Index,
     Membership,
     NodeId,
     Proposal,
     Refused,
     Role,
-    Term,
 )
+from raftd.consensus.view import View
 
 if TYPE_CHECKING:
     from random import Random
@@ -57,14 +60,14 @@ if TYPE_CHECKING:
 __all__ = ["Core"]
 
 
-class Core:
+class Core(View):
     """One node's share of Raft.
 
     Call any method, then take `ready` and carry it out (see `raftd.consensus.ready`);
     any number of calls may come before that, and are then answered together.
     """
 
-    __slots__ = ("_s",)
+    __slots__ = ()
 
     def __init__(self, config: Config, persisted: Persisted, rng: "Random") -> None:
         """Start as a follower of nobody.
@@ -90,7 +93,7 @@ class Core:
         if s.election_elapsed >= s.timeout_ticks and voting.may_campaign(s):
             voting.campaign(s)
 
-    def step(self, m: Message) -> None:
+    def step(self, m: Input) -> None:
         """Take in a peer's message; stale, repeated and reordered ones are normal."""
         s = self._s
         if m.dst != s.id:
@@ -106,6 +109,26 @@ class Core:
         It is committed if exactly this (term, index) comes out of `Ready.commit`.
         """
         return proposals.propose(self._s, payload)
+
+    def change(self, change: ConfigChange) -> Proposal | Refused:
+        """Append a membership change as one entry, if this node leads and may.
+
+        It takes effect at each node when that applies it. A joint configuration is
+        left by an entry that the core adds by itself.
+        """
+        return reconfiguring.propose_change(self._s, change)
+
+    def apply_change(self, index: int, payload: bytes) -> Membership:
+        """Let a committed CONFIG entry take effect; `applied` follows.
+
+        Args:
+            index: Of the entry, among those handed out and not yet `applied`.
+            payload: Of the entry.
+
+        Returns:
+            The membership that counts from here on.
+        """
+        return reconfiguring.apply_change(self._s, index, payload)
 
     def read_index(self, ctx: int) -> None:
         """Ask from which index on a read that arrived just now is linearizable.
@@ -139,6 +162,22 @@ class Core:
         if s.applied == s.handed:
             s.apply_room_bytes = s.config.apply_bytes_max
         s.log.evict(s.applied)
+        if s.membership.outgoing:
+            reconfiguring.leave_if_due(s)
+        if s.campaign_until_tick:
+            transfer.resume(s)
+
+    def snapshot_began(self, to: NodeId, index: int) -> None:
+        """The sender reports: the snapshot that ends at `index` is on its way."""
+        replication.on_snapshot_began(self._s, to, index)
+
+    def snapshot_sent(self, to: NodeId, ok: bool) -> None:
+        """The sender reports: `to` has installed the snapshot, or nothing came of it.
+
+        After a failure `Ready.snapshots` names the follower again, when it is heard
+        and still needs one.
+        """
+        replication.on_snapshot_sent(self._s, to, is_installed=ok)
 
     def unreachable(self, peer: NodeId) -> None:
         """The link to `peer` broke: what was on its way may be lost."""
@@ -175,6 +214,15 @@ class Core:
         s.log.compact(Index(index))
 
     @property
+    def unfit(self) -> bool:
+        """Whether this node must not come to lead: its own disk or clock is bad."""
+        return self._s.is_unfit
+
+    @unfit.setter
+    def unfit(self, is_unfit: bool) -> None:
+        self._s.is_unfit = is_unfit
+
+    @property
     def local_wall_ms(self) -> int:
         """The wall clock that replies carry: set by the node, opaque here."""
         return self._s.local_wall_ms
@@ -194,120 +242,6 @@ class Core:
         """Take all that became due; called twice in a row, the second is empty."""
         return output.take_ready(self._s)
 
-    # --- what anyone may look at ------------------------------------------------
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node."""
-        return self._s.id
-
-    @property
-    def role(self) -> Role:
-        """What this node is."""
-        return self._s.role
-
-    @property
-    def term(self) -> Term:
-        """The term this node is in."""
-        return self._s.term
-
-    @property
-    def vote(self) -> NodeId | None:
-        """Whom it voted for in this term."""
-        return self._s.vote
-
-    @property
-    def leader(self) -> NodeId | None:
-        """Who leads this term, as far as known."""
-        return self._s.leader
-
-    @property
-    def membership(self) -> Membership:
-        """Who takes part."""
-        return self._s.membership
-
-    @property
-    def commit_index(self) -> Index:
-        """The last index known to be committed."""
-        return self._s.commit
-
-    @property
-    def applied_index(self) -> Index:
-        """The last index reported as applied."""
-        return self._s.applied
-
-    @property
-    def first_index(self) -> Index:
-        """The first index in the log."""
-        return self._s.log.first_index
-
-    @property
-    def last_index(self) -> Index:
-        """The last index in the log, durable or not."""
-        return self._s.log.last_index
-
-    @property
-    def last_term(self) -> Term:
-        """The term of the last entry."""
-        return self._s.log.last_term
-
-    @property
-    def durable_index(self) -> Index:
-        """The last index that the local disk has."""
-        return self._s.log.durable
-
-    def term_at(self, index: int) -> Term | None:
-        """The term at `index`; None if it is cut away or not yet there."""
-        return self._s.log.term_at(index)
-
-    def match_indexes(self) -> dict[NodeId, Index]:
-        """A leader's knowledge of each member's log, itself included; else empty."""
-        s = self._s
-        if s.role is not Role.LEADER:
-            return {}
-        matches = {node: peer.match_index for node, peer in s.progress.items()}
-        matches[s.id] = s.log.durable
-        return matches
-
-    def progress_states(self) -> dict[NodeId, ProgressState]:
-        """How a leader sends each follower the log; else empty."""
-        return {node: peer.state for node, peer in self._s.progress.items()}
-
-    @property
-    def is_term_started(self) -> bool:
-        """Whether this node leads and its no-op is committed (rule 10)."""
-        return self._s.is_term_started
-
-    @property
-    def term_start_index(self) -> Index:
-        """Index of the leader's no-op; 0 unless leading."""
-        return self._s.term_start_index
-
-    @property
-    def role_ticks(self) -> int:
-        """For how many ticks this node has been what it is."""
-        return self._s.ticks - self._s.role_since_tick
-
-    @property
-    def ticks_since_contact(self) -> int:
-        """A non-leader's ticks since it heard a leader, or certainly was one."""
-        return self._s.ticks - self._s.contact_tick
-
-    @property
-    def transfer_target(self) -> NodeId | None:
-        """To whom leadership is being handed."""
-        return self._s.transfer_to
-
-    @property
-    def uncommitted_bytes(self) -> int:
-        """A leader's payload bytes that are not committed."""
-        return self._s.uncommitted_bytes
-
-    @property
-    def peer_wall_ms(self) -> dict[NodeId, int]:
-        """The wall clock of each follower in its last reply to this leader."""
-        return dict(self._s.peer_wall_ms)
-
 
 def _tick_leader(s: State) -> None:
     if s.election_elapsed >= s.config.election_ticks:
@@ -316,18 +250,22 @@ def _tick_leader(s: State) -> None:
             become_follower(s, s.term, None)
             return
     transfer.tick(s)
+    if s.role is not Role.LEADER:
+        return
     s.heartbeat_elapsed += 1
     if s.heartbeat_elapsed >= s.config.heartbeat_ticks:
         s.heartbeat_elapsed = 0
         replication.broadcast_heartbeats(s)
+        transfer.repeat(s)
+        reconfiguring.leave_if_due(s)
     else:
         replication.tell_commit(s)
 
 
-def _step_older(s: State, m: Message) -> None:
+def _step_older(s: State, m: Input) -> None:
     """A message of a lower term: answer who must learn ours, drop the rest."""
     match m:
-        case Append() | Heartbeat():
+        case Append() | Heartbeat() | InstallSnapshot():
             following.answer_old_leader(s, m.src)
         case PreVote():
             voting.on_pre_vote(s, m)
@@ -337,14 +275,14 @@ def _step_older(s: State, m: Message) -> None:
             pass
 
 
-def _meet_newer(s: State, m: Message) -> bool:
+def _meet_newer(s: State, m: Input) -> bool:
     """A message of a higher term: enter it, if it speaks of that term's present.
 
     Returns:
         Whether the message is to be looked at.
     """
     match m:
-        case Append() | Heartbeat():
+        case Append() | Heartbeat() | InstallSnapshot():
             become_follower(s, m.term, m.src)
         case PreVote():
             return not voting.is_leased_against(s, m.src)
@@ -355,11 +293,14 @@ def _meet_newer(s: State, m: Message) -> bool:
         case PreVoteReply() if m.granted:
             pass
         case _:
+            if s.role is Role.LEADER and m.src not in s.progress:
+                # A late word of somebody removed must not end a leadership.
+                return False
             become_follower(s, m.term, None)
     return True
 
 
-def _dispatch(s: State, m: Message) -> None:
+def _dispatch(s: State, m: Input) -> None:
     """Hand a message of this term to who understands it; the frequent kinds first."""
     match m:
         case AppendReply():
@@ -375,6 +316,16 @@ def _dispatch(s: State, m: Message) -> None:
             reads.on_request(s, m)
         case ReadIndexReply():
             reads.on_reply(s, m)
+        case TimeoutNow():
+            transfer.on_timeout_now(s, m)
+        case InstallSnapshot():
+            installing.on_install(s, m)
+        case _:
+            _dispatch_campaign(s, m)
+
+
+def _dispatch_campaign(s: State, m: PreVote | PreVoteReply | Vote | VoteReply) -> None:
+    match m:
         case PreVote():
             voting.on_pre_vote(s, m)
         case PreVoteReply():
@@ -383,7 +334,5 @@ def _dispatch(s: State, m: Message) -> None:
             voting.on_vote(s, m)
         case VoteReply():
             voting.on_vote_reply(s, m)
-        case TimeoutNow():
-            transfer.on_timeout_now(s, m)
         case _:
             assert_never(m)

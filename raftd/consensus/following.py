@@ -21,12 +21,18 @@ from raftd.consensus.roles import become_follower
 from raftd.consensus.state import State
 from raftd.consensus.types import Entry, Index, NodeId, Role
 
-__all__ = ["answer_old_leader", "on_append", "on_heartbeat"]
+__all__ = [
+    "acknowledge",
+    "answer_old_leader",
+    "heed_leader",
+    "on_append",
+    "on_heartbeat",
+]
 
 
 def on_append(s: State, m: Append) -> None:
     """Take in a leader's entries, or refuse them for want of their predecessor."""
-    _heed_leader(s, m.src)
+    heed_leader(s, m.src)
     entries = m.entries
     prev = m.prev_index
     if entries:
@@ -42,7 +48,7 @@ def on_append(s: State, m: Append) -> None:
     if entries:
         _take_in(s, entries)
     matched = Index(prev + len(entries))
-    _acknowledge(s, m.src, matched)
+    acknowledge(s, m.src, matched)
     commit = min(m.commit, matched)
     if commit > s.commit:
         advance_commit(s, commit)
@@ -50,7 +56,7 @@ def on_append(s: State, m: Append) -> None:
 
 def on_heartbeat(s: State, m: Heartbeat) -> None:
     """Note that the leader lives, and what it knows to be safe to commit here."""
-    _heed_leader(s, m.src)
+    heed_leader(s, m.src)
     if m.commit > s.commit:
         assert m.commit <= s.log.last_index, "acknowledged entries are gone"
         advance_commit(s, m.commit)
@@ -63,7 +69,8 @@ def answer_old_leader(s: State, src: NodeId) -> None:
     s.out.guarded.append(AppendReply(s.id, src, s.term, False, Index(0)))
 
 
-def _heed_leader(s: State, leader: NodeId) -> None:
+def heed_leader(s: State, leader: NodeId) -> None:
+    """Follow who leads this term, and wait for it from now on."""
     assert s.role is not Role.LEADER, "two leaders in one term"
     assert s.leader in (None, leader), "two leaders in one term"
     if s.role is not Role.FOLLOWER or s.leader is None:
@@ -112,7 +119,8 @@ def _find_new(s: State, entries: tuple[Entry, ...]) -> int:
     return len(entries)
 
 
-def _acknowledge(s: State, leader: NodeId, matched: Index) -> None:
+def acknowledge(s: State, leader: NodeId, matched: Index) -> None:
+    """Tell the leader how far the log matches, once that much of it is durable."""
     out = s.out
     if out.ack_to is None:
         out.ack_to = leader

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
-from raftd.consensus.types import Entry, Index, Term
+from raftd.consensus.types import Entry, Index, Install, Term
 
 __all__ = ["ENTRY_OVERHEAD_BYTES", "Log", "LogReader", "entry_bytes"]
 
@@ -60,6 +60,7 @@ class Log:
         "_tail_first",
         "durable",
         "first_index",
+        "install",
         "last_index",
         "prev_term",
         "staged",
@@ -100,6 +101,8 @@ class Log:
         self.durable = self.last_index
         #: Set when entries that the store has, or was handed, are to be removed.
         self.truncate_from: Index | None = None
+        #: Set when the store is to drop everything and begin behind this entry.
+        self.install: Install | None = None
         self._check_taken_over()
 
     def _check_taken_over(self) -> None:
@@ -188,6 +191,31 @@ class Log:
             known = self.truncate_from
             self.truncate_from = index if known is None else min(known, index)
         self.durable = min(self.durable, self.last_index)
+
+    def restart(self, index: Index, term: Term, durable_max: Index) -> None:
+        """Drop everything: the log begins behind (`index`, `term`) from here on.
+
+        The store learns it with the next write; until that is confirmed no more than
+        `durable_max` of what it has counts as durable.
+        """
+        assert index > durable_max, "nothing that is known to be committed goes"
+        self.first_index = Index(index + 1)
+        self.prev_term = term
+        self.last_index = index
+        self._tail = []
+        self._tail_first = self.first_index
+        self._tail_bytes = 0
+        self._run_starts = []
+        self._run_terms = []
+        self.truncate_from = None
+        self.install = Install(index, term)
+        self.staged = index
+        self.durable = min(self.durable, durable_max)
+
+    @property
+    def is_installing(self) -> bool:
+        """Tell whether the disk does not have the beginning of this log yet."""
+        return self.durable < self.first_index - 1
 
     def take_unstaged(self) -> tuple[Entry, ...]:
         """Return what the store was not handed yet, and count it as handed."""

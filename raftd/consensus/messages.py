@@ -13,13 +13,15 @@ from typing import TypeAlias
 
 import msgspec
 
-from raftd.consensus.types import Entry, Index, NodeId, Term
+from raftd.consensus.types import Entry, Index, Membership, NodeId, Term
 
 __all__ = [
     "Append",
     "AppendReply",
     "Heartbeat",
     "HeartbeatReply",
+    "Input",
+    "InstallSnapshot",
     "Message",
     "PreVote",
     "PreVoteReply",
@@ -122,7 +124,21 @@ class TimeoutNow(_Header, frozen=True, tag=11):
     """The leader hands over: campaign at once, without a pre-vote."""
 
 
-# Tags 12 and 13 are reserved for InstallSnapshot and its reply.
+class InstallSnapshot(_Header, frozen=True, tag=12):
+    """A leader's snapshot has arrived here whole, and can be taken up.
+
+    Never read from a link: rows travel otherwise, and the receiving node makes this
+    once they all are on its disk and loaded. `term` is that of the leader's last word.
+    """
+
+    #: The last entry that the snapshot contains, and its term.
+    index: Index
+    index_term: Term
+    #: The configuration as of that entry.
+    membership: Membership
+
+
+# Tag 13 was reserved for a reply to it and stays unused: an AppendReply answers.
 
 Message: TypeAlias = (
     PreVote
@@ -137,3 +153,6 @@ Message: TypeAlias = (
     | ReadIndexReply
     | TimeoutNow
 )
+
+#: What a core takes in: what peers say, and what the node itself puts together.
+Input: TypeAlias = Message | InstallSnapshot

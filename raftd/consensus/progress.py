@@ -41,7 +41,9 @@ class Progress:
         "is_poll_due",
         "match_index",
         "next_index",
+        "snapshot_index",
         "state",
+        "was_active",
     )
 
     def __init__(self, next_index: Index) -> None:
@@ -50,6 +52,10 @@ class Progress:
         self.state = ProgressState.PROBE
         #: Heard from since the last quorum check.
         self.is_active = False
+        #: Heard from in the interval before the last quorum check.
+        self.was_active = False
+        #: In SNAPSHOT: the index of the one being sent; 0 before that began.
+        self.snapshot_index = Index(0)
         #: In PROBE: an append is under way, or the link is down.
         self.is_paused = False
         #: A regular heartbeat is out whose reply may set off one more append.
@@ -82,8 +88,15 @@ class Progress:
         else:
             self.is_paused = True
 
-    def note_accepted(self, index: Index) -> bool:
+    def note_accepted(self, index: Index, first_index: Index) -> bool:
         """Take in that the follower has everything up to `index`.
+
+        In SNAPSHOT the log takes over again from any place that it still reaches back
+        to, whichever snapshot led there (rule 31).
+
+        Args:
+            index: Durable at the follower, and equal to the leader's.
+            first_index: Where the leader's log begins.
 
         Returns:
             Whether there may now be more to send, or to commit.
@@ -92,6 +105,8 @@ class Progress:
         if is_news:
             self.match_index = index
             self.next_index = max(self.next_index, Index(index + 1))
+        if self.state is ProgressState.SNAPSHOT and self.match_index + 1 < first_index:
+            return is_news
         if self.state is not ProgressState.REPLICATE and index >= self.match_index:
             self._enter(ProgressState.REPLICATE, Index(self.match_index + 1))
             return True
@@ -127,10 +142,19 @@ class Progress:
         """The log no longer has what this follower needs next."""
         self._enter(ProgressState.SNAPSHOT, Index(self.match_index + 1))
 
+    def note_snapshot_ended(self, *, is_installed: bool) -> None:
+        """Probe behind the snapshot, or find out anew what the follower needs."""
+        reached = self.snapshot_index if is_installed else Index(0)
+        follow = max(self.match_index, reached)
+        self._enter(ProgressState.PROBE, Index(follow + 1))
+        # Whoever failed to take it up is asked again when it is heard again.
+        self.is_paused = not is_installed
+
     def _enter(self, state: ProgressState, next_index: Index) -> None:
         self.state = state
         self.next_index = next_index
         self.is_paused = False
+        self.snapshot_index = Index(0)
         self._inflight.clear()
         self.inflight_bytes = 0
         if state is not ProgressState.REPLICATE:

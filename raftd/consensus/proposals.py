@@ -25,22 +25,39 @@ from raftd.consensus.types import (
     Term,
 )
 
-__all__ = ["advance_commit", "orphan_proposals", "propose"]
+__all__ = [
+    "advance_commit",
+    "append_proposal",
+    "forget_orphans_until",
+    "orphan_proposals",
+    "propose",
+    "refusal",
+]
 
 
 def propose(s: State, payload: bytes) -> Proposal | Refused:
     """Append `payload` as one entry of this leader's term, or say why not."""
+    refused = refusal(s, len(payload))
+    return refused or append_proposal(s, EntryKind.NORMAL, payload)
+
+
+def refusal(s: State, size: int) -> Refused | None:
+    """Say why nothing, or nothing of this size, can be proposed here now."""
     if s.role is not Role.LEADER:
         return Refused(RefusalReason.NOT_LEADER, s.leader)
     if s.transfer_to is not None:
         return Refused(RefusalReason.TRANSFERRING, s.leader)
-    size = len(payload)
     is_over = s.uncommitted_bytes + size > s.config.uncommitted_bytes_max
     if is_over and s.uncommitted_bytes and size:
         return Refused(RefusalReason.TOO_MUCH_UNCOMMITTED, s.leader)
+    return None
+
+
+def append_proposal(s: State, kind: EntryKind, payload: bytes) -> Proposal:
+    """Append one entry of this leader's term."""
     index = Index(s.log.last_index + 1)
-    s.log.append(Entry(index, s.term, EntryKind.NORMAL, payload))
-    s.uncommitted_bytes += size
+    s.log.append(Entry(index, s.term, kind, payload))
+    s.uncommitted_bytes += len(payload)
     s.is_flush_due = True
     return Proposal(s.term, index)
 
@@ -67,6 +84,15 @@ def orphan_proposals(s: State) -> None:
     s.orphans.append((s.term, first, last))
     for index in range(first, last + 1):
         s.failed[Proposal(s.term, Index(index))] = False
+
+
+def forget_orphans_until(s: State, index: Index) -> None:
+    """What stood up to `index` is behind a snapshot: nobody here can tell any more."""
+    s.orphans = [
+        (term, max(first, Index(index + 1)), last)
+        for term, first, last in s.orphans
+        if last > index
+    ]
 
 
 def _settle_orphans(s: State) -> None:

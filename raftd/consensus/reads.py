@@ -30,6 +30,7 @@ __all__ = [
     "on_reply",
     "on_request",
     "read_index",
+    "reconsider",
 ]
 
 #: Reads that wait in one core; more fail at once.
@@ -74,6 +75,12 @@ def on_confirmation(s: State, m: HeartbeatReply) -> None:
         return
     reads.acks[m.src] = True
     if has_quorum(s.membership, reads.acks):
+        _finish_round(s)
+
+
+def reconsider(s: State) -> None:
+    """After a change of membership: those who confirmed may be a quorum now."""
+    if s.reads.in_round and has_quorum(s.membership, s.reads.acks):
         _finish_round(s)
 
 

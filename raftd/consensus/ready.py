@@ -11,6 +11,8 @@ The order of effects, written down once:
 4. `commit` is applied in order, then `Core.applied(last index)` is called. A committed
    entry may be applied before the local disk has it; a checkpoint may not pass
    `Core.durable_index`.
+   `write.install` puts what it says in the place of everything handed out before:
+   the core counts it as applied.
 5. `reads` are answered when the applied index has reached theirs.
 
 Source: thesis 10.2.1; rules 7, 22 and 23.
@@ -19,7 +21,16 @@ Source: thesis 10.2.1; rules 7, 22 and 23.
 import msgspec
 
 from raftd.consensus.messages import Message
-from raftd.consensus.types import Entry, HardState, Index, NodeId, Proposal, Role, Term
+from raftd.consensus.types import (
+    Entry,
+    HardState,
+    Index,
+    Install,
+    NodeId,
+    Proposal,
+    Role,
+    Term,
+)
 
 __all__ = ["Ready", "SoftState", "Write"]
 
@@ -35,6 +46,10 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     entries: tuple[Entry, ...]
     #: The commit index known now: stored along, never a reason for a write.
     commit: Index
+    #: The log is dropped whole and starts anew behind this entry, and the snapshot
+    #: that ends with it becomes the state, both or neither. Such a write has no
+    #: entries and no `truncate_from`.
+    install: Install | None = None
 
 
 class SoftState(msgspec.Struct, frozen=True, gc=False):
@@ -63,3 +78,5 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
     #: (proposal, is_definite). Indefinite: leadership was lost first, it may still be
     #: committed. Definite: another entry is committed at that index.
     failed: tuple[tuple[Proposal, bool], ...] = ()
+    #: Followers that just came to need a snapshot: what they lack is cut away.
+    snapshots: tuple[NodeId, ...] = ()

@@ -13,7 +13,7 @@ Rules:
 * Replies of another term never get here.
 
 Source: Raft paper sections 5.3 and 5.4; thesis 10.2; rules 4, 11, 15,
-17-20.
+17-20, 28, 31 and 44.
 """
 
 from raftd.consensus.log import entry_bytes
@@ -31,6 +31,9 @@ __all__ = [
     "maybe_commit",
     "on_append_reply",
     "on_heartbeat_reply",
+    "on_snapshot_began",
+    "on_snapshot_sent",
+    "say_goodbye",
     "send_heartbeat",
     "tell_commit",
 ]
@@ -60,7 +63,7 @@ def _send_append(s: State, peer: NodeId, progress: Progress, slices: _Slices) ->
     prev = Index(progress.next_index - 1)
     prev_term = s.log.term_at(prev)
     if prev_term is None:
-        progress.note_cut_off()
+        _cut_off(s, peer, progress)
         return False
     room = config.inflight_bytes_max - progress.inflight_bytes
     limit = min(config.append_bytes_max, room)
@@ -79,9 +82,15 @@ def _send_empty_append(s: State, peer: NodeId, progress: Progress) -> None:
     prev = Index(progress.next_index - 1)
     prev_term = s.log.term_at(prev)
     if prev_term is None:
-        progress.note_cut_off()
+        _cut_off(s, peer, progress)
         return
     s.out.now.append(Append(s.id, peer, s.term, prev, prev_term, (), s.commit))
+
+
+def _cut_off(s: State, peer: NodeId, progress: Progress) -> None:
+    """The log was cut beyond what `peer` has: only a snapshot helps it."""
+    progress.note_cut_off()
+    s.snapshots_wanted.append(peer)
 
 
 def send_heartbeat(s: State, peer: NodeId, read_id: int) -> None:
@@ -112,6 +121,7 @@ def has_active_quorum(s: State) -> bool:
     present = {peer: progress.is_active for peer, progress in s.progress.items()}
     present[s.id] = True
     for progress in s.progress.values():
+        progress.was_active = progress.is_active
         progress.is_active = False
     return has_quorum(s.membership, present)
 
@@ -135,7 +145,7 @@ def on_append_reply(s: State, m: AppendReply) -> None:
     _note_heard(s, progress, m.src, m.wall_ms)
     if m.accepted:
         assert m.index <= s.log.last_index, "matched beyond the leader's log"
-        if progress.note_accepted(m.index):
+        if progress.note_accepted(m.index, s.log.first_index):
             if m.index > s.commit:
                 maybe_commit(s)
             s.is_flush_due = True
@@ -161,10 +171,34 @@ def on_heartbeat_reply(s: State, m: HeartbeatReply) -> None:
         progress.is_paused = False
         return
     if progress.state is ProgressState.PROBE:
+        if progress.next_index > s.log.last_index:
+            _send_empty_append(s, m.src, progress)
+            return
         progress.is_paused = False
         s.is_flush_due = True
     elif progress.state is ProgressState.REPLICATE:
         _send_empty_append(s, m.src, progress)
+
+
+def on_snapshot_began(s: State, peer: NodeId, index: int) -> None:
+    """Note which snapshot a follower is being sent."""
+    progress = s.progress.get(peer)
+    if progress is not None and progress.state is ProgressState.SNAPSHOT:
+        progress.snapshot_index = Index(index)
+
+
+def on_snapshot_sent(s: State, peer: NodeId, *, is_installed: bool) -> None:
+    """Go on with the log where a snapshot ended, or see what to do instead."""
+    progress = s.progress.get(peer)
+    if progress is not None and progress.state is ProgressState.SNAPSHOT:
+        progress.note_snapshot_ended(is_installed=is_installed)
+        s.is_flush_due = True
+
+
+def say_goodbye(s: State, peer: NodeId, progress: Progress) -> None:
+    """Let a follower that was just removed learn that it is committed."""
+    commit = min(progress.match_index, s.commit)
+    s.out.now.append(Heartbeat(s.id, peer, s.term, commit))
 
 
 def _note_heard(s: State, progress: Progress, peer: NodeId, wall_ms: int) -> None:

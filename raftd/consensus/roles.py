@@ -63,6 +63,8 @@ def become_leader(s: State) -> None:
     s.uncommitted_bytes = sum(len(entry.payload) for entry in pending)
     s.progress = {peer: Progress(Index(last + 1)) for peer in s.peers}
     s.term_start_index = Index(last + 1)
+    # Which of the entries found here are changes is not looked up (rule 39).
+    s.pending_change_index = last
     s.log.append(Entry(s.term_start_index, s.term, EntryKind.NORMAL, b""))
     s.is_flush_due = True
 
@@ -90,6 +92,7 @@ def _enter(s: State, role: Role, term: Term, leader: NodeId | None) -> None:
     s.role = role
     s.role_since_tick = s.ticks
     s.votes = {}
+    s.campaign_until_tick = 0
     s.election_elapsed = 0
     s.heartbeat_elapsed = 0
     s.redraw_timeout()

@@ -74,6 +74,7 @@ class State:
         "applied",
         "apply_room_bytes",
         "boot_commit",
+        "campaign_until_tick",
         "commit",
         "config",
         "contact_tick",
@@ -83,6 +84,7 @@ class State:
         "heartbeat_elapsed",
         "id",
         "is_flush_due",
+        "is_unfit",
         "leader",
         "local_wall_ms",
         "log",
@@ -91,11 +93,13 @@ class State:
         "out",
         "peer_wall_ms",
         "peers",
+        "pending_change_index",
         "progress",
         "reads",
         "rng",
         "role",
         "role_since_tick",
+        "snapshots_wanted",
         "soft_told",
         "term",
         "term_start_index",
@@ -107,15 +111,16 @@ class State:
         "uncommitted_bytes",
         "vote",
         "votes",
+        "was_member",
     )
 
     def __init__(self, config: Config, persisted: Persisted, rng: "Random") -> None:
         self.config = config
         self.id = config.node_id
         self.rng = rng
-        self.membership = persisted.membership
-        #: Everyone else that entries go to, sorted.
-        self.peers = tuple(n for n in self.membership.members if n != self.id)
+        #: Own id was in a membership that was in force here.
+        self.was_member = False
+        self.set_membership(persisted.membership)
         self._take_over_log(persisted)
         self.role = Role.FOLLOWER
         self.term = persisted.hard_state.term
@@ -142,6 +147,11 @@ class State:
         self.orphans: list[tuple[Term, Index, Index]] = []
         #: Outcomes to report: proposal -> is_definite.
         self.failed: dict[Proposal, bool] = {}
+        #: This node's disk or loop does not keep up: it does not campaign (rule 14).
+        self.is_unfit = False
+        #: The leader asked for a campaign that has to wait for what is being applied;
+        #: it is off at this tick.
+        self.campaign_until_tick = 0
         self.local_wall_ms = 0
         self.peer_wall_ms: dict[NodeId, int] = {}
 
@@ -166,6 +176,13 @@ class State:
         self.handed = self.applied
         self.apply_room_bytes = self.config.apply_bytes_max
 
+    def set_membership(self, membership: Membership) -> None:
+        """Let `membership` count from here on; what follows is not done here."""
+        self.membership = membership
+        #: Everyone else that entries go to, sorted.
+        self.peers = tuple(n for n in membership.members if n != self.id)
+        self.was_member = self.was_member or self.id in membership.members
+
     def clear_leadership(self) -> None:
         """Forget what only a leader knows, whatever way leadership ended (rule 12)."""
         self.progress: dict[NodeId, Progress] = {}
@@ -175,6 +192,10 @@ class State:
         self.transfer_to: NodeId | None = None
         self.transfer_elapsed = 0
         self.transfer_is_sent = False
+        #: A membership change may stand up to here; applied beyond, none is under way.
+        self.pending_change_index = Index(0)
+        #: Followers in need of a snapshot that the node was not told about yet.
+        self.snapshots_wanted: list[NodeId] = []
         #: Something may have to be sent that `ready` works out.
         self.is_flush_due = False
 
@@ -187,6 +208,11 @@ class State:
     def hard_state(self) -> HardState:
         """Term and vote as they should be on disk."""
         return HardState(self.term, self.vote)
+
+    @property
+    def is_departing(self) -> bool:
+        """Tell whether this leader is no member any more and hands over (rule 44)."""
+        return self.role is Role.LEADER and self.id not in self.membership.members
 
     @property
     def is_term_started(self) -> bool:

@@ -13,10 +13,14 @@ from typing import NewType
 import msgspec
 
 __all__ = [
+    "ChangeKind",
+    "ConfigChange",
+    "ConfigStep",
     "Entry",
     "EntryKind",
     "HardState",
     "Index",
+    "Install",
     "Membership",
     "NodeId",
     "Proposal",
@@ -45,7 +49,7 @@ class EntryKind(enum.IntEnum):
 
     #: Bytes for the state machine; an empty payload is a leader's no-op.
     NORMAL = 0
-    #: A membership change. Reserved: voters are fixed for now.
+    #: A `ConfigChange` (see `changes`).
     CONFIG = 1
 
 
@@ -85,6 +89,45 @@ class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return node in self.voters or node in self.outgoing
 
 
+class ChangeKind(enum.IntEnum):
+    """What happens to one node. Numbers are on disk and on the wire."""
+
+    #: A stranger is sent the log, and does not count yet.
+    ADD_LEARNER = 1
+    #: A learner, or a stranger, votes.
+    PROMOTE = 2
+    #: A voter or a learner is no part of it any more.
+    REMOVE = 3
+
+
+class ConfigStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One node's share of a change."""
+
+    kind: ChangeKind
+    node: NodeId
+
+
+class ConfigChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The payload of a CONFIG entry, and the wish for one.
+
+    More than one step that touches a voter makes the configuration joint; the leader
+    then ends that by an entry of its own. Without steps only the context counts.
+    """
+
+    steps: tuple[ConfigStep, ...] = ()
+    #: What the node says about members, addresses for example: opaque to the core.
+    context: bytes = b""
+    #: Ends a joint configuration; then there are no steps.
+    is_leave: bool = False
+
+
+class Install(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The log is to start anew behind a snapshot, whose last entry is this one."""
+
+    index: Index
+    term: Term
+
+
 class Proposal(msgspec.Struct, frozen=True, gc=False):
     """Where a proposed payload was put: it is committed only at exactly this place."""
 
@@ -98,6 +141,9 @@ class RefusalReason(enum.Enum):
     NOT_LEADER = "not leader"
     TRANSFERRING = "leadership is being transferred"
     TOO_MUCH_UNCOMMITTED = "too many uncommitted bytes"
+    CHANGE_PENDING = "another membership change is under way"
+    TERM_NOT_STARTED = "nothing of this leader's term is committed yet"
+    INVALID_CHANGE = "the membership change is not possible"
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -106,3 +152,5 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     reason: RefusalReason
     #: The leader as far as this node knows.
     leader: NodeId | None
+    #: What is wrong with an INVALID_CHANGE, as a sentence.
+    detail: str = ""

@@ -9,7 +9,8 @@ Rules:
   or is the one campaigning (rules 3 and 5).
 * A vote goes to a log at least as long, once per term, the same answer to the same
   question (rule 7). Anyone who is asked answers, member or not; only voters campaign
-  (rule 8), and only when what they have committed is applied (rule 9).
+  (rule 8), if they are fit to lead (rule 14), and only when the changes that they
+  have committed are applied and no snapshot is being installed (rule 9).
 * A candidate's own vote counts once it is durable, and its requests wait for that too.
 
 Source: Raft paper sections 5.2, 5.4.1 and 6; thesis 3.10, 4.2.3 and 9.6.
@@ -29,6 +30,7 @@ from raftd.consensus.types import EntryKind, Index, NodeId, Role, Term
 __all__ = [
     "campaign",
     "count_own_vote",
+    "is_catching_up",
     "is_leased_against",
     "may_campaign",
     "on_pre_vote",
@@ -41,14 +43,21 @@ __all__ = [
 
 def may_campaign(s: State) -> bool:
     """Tell whether this node may stand for election."""
-    if s.role is Role.LEADER or not s.membership.is_voter(s.id):
+    if s.role is Role.LEADER or s.is_unfit or not s.membership.is_voter(s.id):
         return False
-    if s.applied < s.boot_commit:
-        return False
-    if s.applied == s.commit:
+    return not is_catching_up(s)
+
+
+def is_catching_up(s: State) -> bool:
+    """Tell whether what is committed, stored or installed has to be applied first."""
+    if s.log.is_installing:
         return True
+    if s.applied < s.boot_commit:
+        return True
+    if s.applied == s.commit:
+        return False
     unapplied = s.log.in_memory(s.applied + 1, s.commit)
-    return all(entry.kind is not EntryKind.CONFIG for entry in unapplied)
+    return any(entry.kind is EntryKind.CONFIG for entry in unapplied)
 
 
 def campaign(s: State, *, is_transfer: bool = False) -> None:
