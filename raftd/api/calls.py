@@ -10,7 +10,7 @@ Source: DESIGN.md sections 3 and 7.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,6 +25,7 @@ __all__ = [
     "Call",
     "Direct",
     "Fill",
+    "Flow",
     "Query",
     "Read",
     "Watch",
@@ -124,7 +125,22 @@ class Direct:
     run: Callable[[NodeService, Any, float | None], Awaitable[Message | Refusal]]
 
 
-Call = Write | Read | Watch | Direct
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flow:
+    """A server stream of something of the node's own; not on session streams.
+
+    Attributes:
+        field: Its method's name in snake case.
+        run: From node, request and timeout in seconds; the messages lack their header.
+    """
+
+    field: str
+    run: Callable[
+        [NodeService, Any, float | None], Awaitable[AsyncIterator[Message] | Refusal]
+    ]
+
+
+Call = Write | Read | Watch | Direct | Flow
 
 
 def fill_guarded(

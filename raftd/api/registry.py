@@ -18,7 +18,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from raftd.api.calls import Call, Direct
+from raftd.api.backup import BackupCalls
+from raftd.api.calls import Call, Direct, Flow
 from raftd.api.cluster import ClusterCalls
 from raftd.api.elections import ElectionCalls
 from raftd.api.jobs import JobCalls
@@ -26,6 +27,7 @@ from raftd.api.kv import KeyCalls
 from raftd.api.leases import LeaseCalls
 from raftd.api.limits import DoorLimits
 from raftd.api.locks import LockCalls
+from raftd.api.members import MemberCalls
 from raftd.api.queues import QueueCalls
 from raftd.api.sessions import SessionCalls
 from raftd.api.txn import TxnCalls
@@ -64,6 +66,8 @@ _PRIMITIVES: Final = (
     JobCalls,
     QueueCalls,
     ClusterCalls,
+    MemberCalls,
+    BackupCalls,
 )
 
 
@@ -136,7 +140,9 @@ def _join(method: MethodDescriptor, call: Call) -> Method:
 def _stream_calls(calls: Mapping[str, Call]) -> dict[str, Call]:
     body = sessions_pb2.StreamRequest.DESCRIPTOR.oneofs_by_name["body"]
     fields = [field.name for field in body.fields]
-    expected = {field for field, call in calls.items() if not isinstance(call, Direct)}
+    expected = {
+        field for field, call in calls.items() if not isinstance(call, Direct | Flow)
+    }
     assert set(fields) == expected, (
         f"stream requests and calls differ: {set(fields) ^ expected}"
     )

@@ -26,7 +26,16 @@ from typing import Any, Final, assert_never
 
 from google.protobuf.message import DecodeError
 
-from raftd.api.calls import Call, Direct, Read, Watch, WatchPlan, Write, guard_query
+from raftd.api.calls import (
+    Call,
+    Direct,
+    Flow,
+    Read,
+    Watch,
+    WatchPlan,
+    Write,
+    guard_query,
+)
 from raftd.api.checks import fences_of, invalid
 from raftd.api.limits import DoorLimits
 from raftd.api.registry import Table
@@ -227,7 +236,7 @@ class _Stream:
                 return self._read(call, getattr(request, call.field), tag)
             case Watch():
                 return self._watch(call, getattr(request, call.field), tag)
-            case Write() | Direct():
+            case Write() | Direct() | Flow():
                 raise AssertionError(f"{call.field} is not asked on a stream")
             case _:
                 assert_never(call)

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 
 from raftd.api.calls import (
     Direct,
+    Flow,
     Read,
     Watch,
     Write,
@@ -73,10 +74,12 @@ class UnaryDoor:
                 return grpc.unary_unary_rpc_method_handler(self._direct(method, call))
             case Watch():
                 return grpc.unary_stream_rpc_method_handler(self._watch(method, call))
+            case Flow():
+                return grpc.unary_stream_rpc_method_handler(self._flow(method, call))
             case _:
                 assert_never(call)
 
-    # --- the four kinds ------------------------------------------------------------
+    # --- the five kinds ------------------------------------------------------------
 
     def _write(self, method: Method, call: Write) -> _Unary:
         node, limits = self._node, self._limits
@@ -181,6 +184,21 @@ class UnaryDoor:
                         await context.write(_encode(message))
             finally:
                 watch.close()
+
+        return handle
+
+    def _flow(self, method: Method, call: Flow) -> _Streaming:
+        node = self._node
+
+        async def handle(raw: bytes, context: _Context) -> None:
+            request = await self._parse(method, raw, context)
+            messages = await call.run(node, request, _timeout_of(context))
+            if isinstance(messages, Refusal):
+                await abort(context, messages)
+            message: Any
+            async for message in messages:
+                fill_header(message.header, node.header())
+                await context.write(_encode(message))
 
         return handle
 

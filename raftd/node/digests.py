@@ -10,6 +10,7 @@ Source: DESIGN.md section 5 (marked entries); RELIABILITY.md rule 52.
 from __future__ import annotations
 
 import enum
+import time
 from typing import Final
 
 __all__ = ["Digests", "Verdict"]
@@ -35,6 +36,7 @@ class Digests:
         self._voters: Final = voters
         self._marks: Final[dict[int, dict[int, bytes]]] = {}
         self.compared_index = 0
+        self._compared_s: float | None = None
 
     def note(self, node_id: int, index: int, digest: bytes) -> Verdict:
         """Take in a member's digest at a mark, and judge that mark."""
@@ -45,7 +47,14 @@ class Digests:
         verdict = self._judge(told)
         if verdict is Verdict.AGREED:
             self.compared_index = max(self.compared_index, index)
+            self._compared_s = time.monotonic()
         return verdict
+
+    def age_ms(self) -> int:
+        """Return how long ago a majority agreed, -1 if it has not yet."""
+        if self._compared_s is None:
+            return -1
+        return int((time.monotonic() - self._compared_s) * 1000)
 
     def _judge(self, told: dict[int, bytes]) -> Verdict:
         own = told.get(self._node_id)

@@ -118,6 +118,8 @@ class MemberState:
         is_disk_full: Whether it refuses writes for lack of room.
         config_pending: Whether a change of the members is under way.
         compared_at_ms: Age of the last comparison of digests, -1 if there was none.
+        cluster: Its name.
+        limits: Of apply, as ``name=value``, apart by spaces.
     """
 
     info: MemberInfo
@@ -155,3 +157,5 @@ class MemberState:
     is_disk_full: bool = False
     config_pending: bool = False
     compared_at_ms: int = -1
+    cluster: str = ""
+    limits: str = ""

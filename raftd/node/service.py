@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -231,6 +231,9 @@ class NodeService(Protocol):
         self, to: int | None, timeout_s: float
     ) -> int | Refusal:
         """Hand leadership to a voter (None: the best), and wait until it leads."""
+
+    async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
+        """Make a backup file of the whole state, piece by piece."""
 
     # --- session streams (only on the leader; see api/stream.py) -----------------
 

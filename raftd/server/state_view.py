@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from importlib.metadata import version
@@ -11,7 +12,8 @@ from typing import Final
 from raftd.node.checkpoints import Checkpoints
 from raftd.node.digests import Digests
 from raftd.node.node import Node
-from raftd.node.service import MemberState
+from raftd.node.roster import LEVEL
+from raftd.node.service import MemberInfo, MemberState
 from raftd.server.config import Settings
 
 __all__ = ["StateView"]
@@ -29,14 +31,26 @@ class StateView:
         self._settings: Final = settings
         self._begin: Final = time.monotonic()
         self._version: Final = version("raftd")
+        self._limits: Final = " ".join(
+            f"{name}={value}"
+            for name, value in sorted(
+                dataclasses.asdict(settings.limits.of_apply()).items()
+            )
+        )
 
     def own_state(self) -> MemberState:
         """Return this member's own view of itself."""
         node = self._node
         core, machine = node.driver.replica.core, node.machine
         data_dir = self._settings.data_dir
+        info = self._info()
         return MemberState(
-            info=next(m for m in node.members if m.node_id == node.node_id),
+            info=info,
+            kind=info.kind,
+            level=LEVEL,
+            cluster=self._settings.cluster,
+            limits=self._limits,
+            wall_ms=time.time_ns() // 1_000_000,
             is_reachable=True,
             role=core.role.value,
             term=core.term,
@@ -56,8 +70,19 @@ class StateView:
             keys=machine.kv.count_all,
             checkpoint_index=self._checkpoints.checkpoint_index,
             compared_index=self._digests.compared_index,
+            compared_at_ms=self._digests.age_ms(),
+            last_contact_ms=node.age_ms(),
+            log_entries=max(0, core.last_index - core.first_index + 1),
             trouble=self._trouble(),
         )
+
+    def _info(self) -> MemberInfo:
+        """Return this member as the list of members has it."""
+        node = self._node
+        for member in node.members:
+            if member.node_id == node.node_id:
+                return member
+        return MemberInfo(node.node_id, f"n{node.node_id}", "", "", "removed")
 
     def _trouble(self) -> str:
         node = self._node

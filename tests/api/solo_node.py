@@ -7,7 +7,7 @@ entry, in order. The lease clock moves when a test says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from raftd.node.service import (
     Answered,
     AnswerSink,
     Header,
+    MemberChange,
     MemberInfo,
     MemberState,
     ReadAnswer,
@@ -47,6 +48,9 @@ class SoloNode:
     Attributes:
         refusing: What every write, read and stream is refused with, if set.
         writes: Every write that came in.
+        changes: Every change of members, and every hand-over, that came in.
+        changed: What a change of members is answered with.
+        file: The pieces of a backup.
         is_stopped: Nothing is applied; requests stay in flight.
     """
 
@@ -61,6 +65,9 @@ class SoloNode:
         self.refusing: Refusal | None = None
         self.is_stopped = False
         self.writes: list[WriteCall] = []
+        self.changes: list[MemberChange | int | None] = []
+        self.changed = MemberInfo(3, "n3", "h3:7401", "", "learner", is_joining=True)
+        self.file = [b"one", b"two"]
         self.timeouts: list[float | None] = []
         self.streams: dict[int, AnswerSink] = {}
         self.detached: list[int] = []
@@ -157,6 +164,31 @@ class SoloNode:
             for info in self.members
         ]
         return states if is_for_all else states[:1]
+
+    # --- the cluster ---------------------------------------------------------------
+
+    async def change_members(
+        self, change: MemberChange, timeout_s: float
+    ) -> MemberInfo | Refusal:
+        self.changes.append(change)
+        self.timeouts.append(timeout_s)
+        return self.refusing or self.changed
+
+    async def transfer_leadership(
+        self, to: int | None, timeout_s: float
+    ) -> int | Refusal:
+        self.changes.append(to)
+        if self.refusing is not None:
+            return self.refusing
+        self.leader = to or 2
+        return self.leader
+
+    async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
+        return self.refusing or self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        for piece in self.file:
+            yield piece
 
     # --- streams -------------------------------------------------------------------
 

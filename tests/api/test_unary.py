@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from raftd.api.calls import Direct, Watch, Write
+from raftd.api.calls import Direct, Flow, Watch, Write
 from raftd.api.errors import TABLE
 from raftd.api.limits import DEFAULT_DOOR_LIMITS
 from raftd.api.registry import Table
@@ -133,4 +133,13 @@ def test_only_what_streams_have_by_other_means_is_missing_there() -> None:
     direct = {
         method.name for method in METHODS.values() if isinstance(method.call, Direct)
     }
-    assert direct == {"OpenSession", "CloseSession", "KeepAliveLease", "GetStatus"}
+    flows = {
+        method.name for method in METHODS.values() if isinstance(method.call, Flow)
+    }
+    of_cluster = {
+        method.name
+        for service in cluster_pb2.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    of_sessions = {"OpenSession", "CloseSession", "KeepAliveLease"}
+    assert direct | flows == of_sessions | of_cluster

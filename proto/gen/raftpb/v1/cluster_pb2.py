@@ -25,21 +25,61 @@ _sym_db = _symbol_database.Default()
 from raftpb.v1 import common_pb2 as raftpb_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftpb/v1/cluster.proto\x12\traftpb.v1\x1a\x16raftpb/v1/common.proto\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"h\n\x11GetStatusResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12(\n\x07members\x18\x02 \x03(\x0b\x32\x17.raftpb.v1.MemberStatus\"\x89\x05\n\x0cMemberStatus\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x14\n\x0cis_reachable\x18\x05 \x01(\x08\x12*\n\x04role\x18\x06 \x01(\x0e\x32\x1c.raftpb.v1.MemberStatus.Role\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06leader\x18\x08 \x01(\r\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x12\n\nlast_index\x18\x0b \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x0c \x01(\x04\x12\x10\n\x08revision\x18\r \x01(\x04\x12\x0b\n\x03lag\x18\x0e \x01(\x04\x12\x11\n\tlog_bytes\x18\x0f \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x10 \x01(\x04\x12\x13\n\x0bsync_p50_us\x18\x11 \x01(\x04\x12\x13\n\x0bsync_max_us\x18\x12 \x01(\x04\x12\x0f\n\x07version\x18\x13 \x01(\t\x12\x11\n\tuptime_ms\x18\x14 \x01(\x04\x12\x10\n\x08sessions\x18\x15 \x01(\r\x12\x0c\n\x04keys\x18\x16 \x01(\x04\x12\x18\n\x10\x63heckpoint_index\x18\x17 \x01(\x04\x12\x16\n\x0e\x63ompared_index\x18\x18 \x01(\x04\x12\x0f\n\x07trouble\x18\x19 \x01(\t\"~\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x16\n\x12ROLE_PRE_CANDIDATE\x10\x02\x12\x12\n\x0eROLE_CANDIDATE\x10\x03\x12\x0f\n\x0bROLE_LEADER\x10\x04\x12\x10\n\x0cROLE_LEARNER\x10\x05\x32X\n\x0e\x43lusterService\x12\x46\n\tGetStatus\x12\x1b.raftpb.v1.GetStatusRequest\x1a\x1c.raftpb.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftpb/v1/cluster.proto\x12\traftpb.v1\x1a\x16raftpb/v1/common.proto\"\xa0\x01\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12#\n\x04kind\x18\x05 \x01(\x0e\x32\x15.raftpb.v1.MemberKind\x12\x12\n\nis_joining\x18\x06 \x01(\x08\x12\x10\n\x08replaces\x18\x07 \x01(\r\"\x14\n\x12ListMembersRequest\"d\n\x13ListMembersResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12\"\n\x07members\x18\x02 \x03(\x0b\x32\x11.raftpb.v1.Member\"n\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\r\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"v\n\x11\x41\x64\x64MemberResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12!\n\x06member\x18\x02 \x01(\x0b\x32\x11.raftpb.v1.Member\x12\x13\n\x0bserve_flags\x18\x03 \x03(\t\"4\n\x13RemoveMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"d\n\x14RemoveMemberResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12!\n\x06member\x18\x02 \x01(\x0b\x32\x11.raftpb.v1.Member\"\x7f\n\x14ReplaceMemberRequest\x12\x0b\n\x03old\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\r\x12\r\n\x05\x66orce\x18\x06 \x01(\x08\"z\n\x15ReplaceMemberResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12!\n\x06member\x18\x02 \x01(\x0b\x32\x11.raftpb.v1.Member\x12\x13\n\x0bserve_flags\x18\x03 \x03(\t\"a\n\x13UpdateMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\"d\n\x14UpdateMemberResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12!\n\x06member\x18\x02 \x01(\x0b\x32\x11.raftpb.v1.Member\"\'\n\x19TransferLeadershipRequest\x12\n\n\x02to\x18\x01 \x01(\t\"j\n\x1aTransferLeadershipResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12\x0e\n\x06leader\x18\x02 \x01(\r\x12\x11\n\tpaused_ms\x18\x03 \x01(\x04\"\x15\n\x13StreamBackupRequest\"\xa8\x01\n\x14StreamBackupResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12\'\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x16.raftpb.v1.BackupFactsH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x12#\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.raftpb.v1.BackupEndH\x00\x42\x06\n\x04\x62ody\"W\n\x0b\x42\x61\x63kupFacts\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0bstate_bytes\x18\x04 \x01(\x04\"+\n\tBackupEnd\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\x12\x0f\n\x07\x62lake2b\x18\x02 \x01(\x0c\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"h\n\x11GetStatusResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftpb.v1.ResponseHeader\x12(\n\x07members\x18\x02 \x03(\x0b\x32\x17.raftpb.v1.MemberStatus\"\xe1\t\n\x0cMemberStatus\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x14\n\x0cis_reachable\x18\x05 \x01(\x08\x12*\n\x04role\x18\x06 \x01(\x0e\x32\x1c.raftpb.v1.MemberStatus.Role\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06leader\x18\x08 \x01(\r\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x12\n\nlast_index\x18\x0b \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x0c \x01(\x04\x12\x10\n\x08revision\x18\r \x01(\x04\x12\x0b\n\x03lag\x18\x0e \x01(\x04\x12\x11\n\tlog_bytes\x18\x0f \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x10 \x01(\x04\x12\x13\n\x0bsync_p50_us\x18\x11 \x01(\x04\x12\x13\n\x0bsync_max_us\x18\x12 \x01(\x04\x12\x0f\n\x07version\x18\x13 \x01(\t\x12\x11\n\tuptime_ms\x18\x14 \x01(\x04\x12\x10\n\x08sessions\x18\x15 \x01(\r\x12\x0c\n\x04keys\x18\x16 \x01(\x04\x12\x18\n\x10\x63heckpoint_index\x18\x17 \x01(\x04\x12\x16\n\x0e\x63ompared_index\x18\x18 \x01(\x04\x12\x0f\n\x07trouble\x18\x19 \x01(\t\x12#\n\x04kind\x18\x1a \x01(\x0e\x32\x15.raftpb.v1.MemberKind\x12\r\n\x05level\x18\x1b \x01(\r\x12\x1d\n\x10snapshot_percent\x18\x1c \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0bsnapshot_to\x18\x1d \x01(\r\x12\x1c\n\x0f\x64isk_free_bytes\x18\x1e \x01(\x04H\x01\x88\x01\x01\x12\x1d\n\x10\x64isk_total_bytes\x18\x1f \x01(\x04H\x02\x88\x01\x01\x12\x14\n\x07wall_ms\x18  \x01(\x04H\x03\x88\x01\x01\x12\x1c\n\x0floop_lag_max_us\x18! \x01(\x04H\x04\x88\x01\x01\x12\x1c\n\x0flast_contact_ms\x18\" \x01(\x04H\x05\x88\x01\x01\x12\x13\n\x0blog_entries\x18# \x01(\x04\x12\x14\n\x0cis_disk_full\x18$ \x01(\x08\x12\x16\n\x0e\x63onfig_pending\x18% \x01(\x08\x12\x1c\n\x0f\x63ompared_age_ms\x18& \x01(\x04H\x06\x88\x01\x01\x12\x33\n\x06limits\x18\' \x03(\x0b\x32#.raftpb.v1.MemberStatus.LimitsEntry\x12\x14\n\x0c\x63luster_name\x18( \x01(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"~\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x16\n\x12ROLE_PRE_CANDIDATE\x10\x02\x12\x12\n\x0eROLE_CANDIDATE\x10\x03\x12\x0f\n\x0bROLE_LEADER\x10\x04\x12\x10\n\x0cROLE_LEARNER\x10\x05\x42\x13\n\x11_snapshot_percentB\x12\n\x10_disk_free_bytesB\x13\n\x11_disk_total_bytesB\n\n\x08_wall_msB\x12\n\x10_loop_lag_max_usB\x12\n\x10_last_contact_msB\x12\n\x10_compared_age_ms*\x8c\x01\n\nMemberKind\x12\x1b\n\x17MEMBER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMBER_KIND_VOTER\x10\x01\x12\x17\n\x13MEMBER_KIND_LEARNER\x10\x02\x12\x18\n\x14MEMBER_KIND_OUTGOING\x10\x03\x12\x17\n\x13MEMBER_KIND_REMOVED\x10\x04\x32\x9a\x05\n\x0e\x43lusterService\x12\x46\n\tGetStatus\x12\x1b.raftpb.v1.GetStatusRequest\x1a\x1c.raftpb.v1.GetStatusResponse\x12L\n\x0bListMembers\x12\x1d.raftpb.v1.ListMembersRequest\x1a\x1e.raftpb.v1.ListMembersResponse\x12\x46\n\tAddMember\x12\x1b.raftpb.v1.AddMemberRequest\x1a\x1c.raftpb.v1.AddMemberResponse\x12O\n\x0cRemoveMember\x12\x1e.raftpb.v1.RemoveMemberRequest\x1a\x1f.raftpb.v1.RemoveMemberResponse\x12R\n\rReplaceMember\x12\x1f.raftpb.v1.ReplaceMemberRequest\x1a .raftpb.v1.ReplaceMemberResponse\x12O\n\x0cUpdateMember\x12\x1e.raftpb.v1.UpdateMemberRequest\x1a\x1f.raftpb.v1.UpdateMemberResponse\x12\x61\n\x12TransferLeadership\x12$.raftpb.v1.TransferLeadershipRequest\x1a%.raftpb.v1.TransferLeadershipResponse\x12Q\n\x0cStreamBackup\x12\x1e.raftpb.v1.StreamBackupRequest\x1a\x1f.raftpb.v1.StreamBackupResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftpb.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATUSREQUEST']._serialized_start=62
-  _globals['_GETSTATUSREQUEST']._serialized_end=93
-  _globals['_GETSTATUSRESPONSE']._serialized_start=95
-  _globals['_GETSTATUSRESPONSE']._serialized_end=199
-  _globals['_MEMBERSTATUS']._serialized_start=202
-  _globals['_MEMBERSTATUS']._serialized_end=851
-  _globals['_MEMBERSTATUS_ROLE']._serialized_start=725
-  _globals['_MEMBERSTATUS_ROLE']._serialized_end=851
-  _globals['_CLUSTERSERVICE']._serialized_start=853
-  _globals['_CLUSTERSERVICE']._serialized_end=941
+  _globals['_MEMBERSTATUS_LIMITSENTRY']._loaded_options = None
+  _globals['_MEMBERSTATUS_LIMITSENTRY']._serialized_options = b'8\001'
+  _globals['_MEMBERKIND']._serialized_start=3060
+  _globals['_MEMBERKIND']._serialized_end=3200
+  _globals['_MEMBER']._serialized_start=63
+  _globals['_MEMBER']._serialized_end=223
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=225
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=245
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=247
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=347
+  _globals['_ADDMEMBERREQUEST']._serialized_start=349
+  _globals['_ADDMEMBERREQUEST']._serialized_end=459
+  _globals['_ADDMEMBERRESPONSE']._serialized_start=461
+  _globals['_ADDMEMBERRESPONSE']._serialized_end=579
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=581
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=633
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=635
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=735
+  _globals['_REPLACEMEMBERREQUEST']._serialized_start=737
+  _globals['_REPLACEMEMBERREQUEST']._serialized_end=864
+  _globals['_REPLACEMEMBERRESPONSE']._serialized_start=866
+  _globals['_REPLACEMEMBERRESPONSE']._serialized_end=988
+  _globals['_UPDATEMEMBERREQUEST']._serialized_start=990
+  _globals['_UPDATEMEMBERREQUEST']._serialized_end=1087
+  _globals['_UPDATEMEMBERRESPONSE']._serialized_start=1089
+  _globals['_UPDATEMEMBERRESPONSE']._serialized_end=1189
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1191
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1230
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1232
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1338
+  _globals['_STREAMBACKUPREQUEST']._serialized_start=1340
+  _globals['_STREAMBACKUPREQUEST']._serialized_end=1361
+  _globals['_STREAMBACKUPRESPONSE']._serialized_start=1364
+  _globals['_STREAMBACKUPRESPONSE']._serialized_end=1532
+  _globals['_BACKUPFACTS']._serialized_start=1534
+  _globals['_BACKUPFACTS']._serialized_end=1621
+  _globals['_BACKUPEND']._serialized_start=1623
+  _globals['_BACKUPEND']._serialized_end=1666
+  _globals['_GETSTATUSREQUEST']._serialized_start=1668
+  _globals['_GETSTATUSREQUEST']._serialized_end=1699
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1701
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1805
+  _globals['_MEMBERSTATUS']._serialized_start=1808
+  _globals['_MEMBERSTATUS']._serialized_end=3057
+  _globals['_MEMBERSTATUS_LIMITSENTRY']._serialized_start=2750
+  _globals['_MEMBERSTATUS_LIMITSENTRY']._serialized_end=2795
+  _globals['_MEMBERSTATUS_ROLE']._serialized_start=2797
+  _globals['_MEMBERSTATUS_ROLE']._serialized_end=2923
+  _globals['_CLUSTERSERVICE']._serialized_start=3203
+  _globals['_CLUSTERSERVICE']._serialized_end=3869
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,519 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MemberKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemberKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBER_KIND_UNSPECIFIED: _MemberKind.ValueType  # 0
+    MEMBER_KIND_VOTER: _MemberKind.ValueType  # 1
+    """Counts in majorities."""
+    MEMBER_KIND_LEARNER: _MemberKind.ValueType  # 2
+    """Receives the log, does not count yet."""
+    MEMBER_KIND_OUTGOING: _MemberKind.ValueType  # 3
+    """Counts until the change in progress is complete, then leaves."""
+    MEMBER_KIND_REMOVED: _MemberKind.ValueType  # 4
+    """Left for good."""
+
+class MemberKind(_MemberKind, metaclass=_MemberKindEnumTypeWrapper):
+    """What a member is in the cluster's configuration."""
+
+MEMBER_KIND_UNSPECIFIED: MemberKind.ValueType  # 0
+MEMBER_KIND_VOTER: MemberKind.ValueType  # 1
+"""Counts in majorities."""
+MEMBER_KIND_LEARNER: MemberKind.ValueType  # 2
+"""Receives the log, does not count yet."""
+MEMBER_KIND_OUTGOING: MemberKind.ValueType  # 3
+"""Counts until the change in progress is complete, then leaves."""
+MEMBER_KIND_REMOVED: MemberKind.ValueType  # 4
+"""Left for good."""
+Global___MemberKind: _TypeAlias = MemberKind  # noqa: Y015
+
+@_typing.final
+class Member(_message.Message):
+    """A member as the configuration has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IS_JOINING_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    name: _builtins.str
+    peer_address: _builtins.str
+    client_address: _builtins.str
+    """Empty until the member has said it."""
+    kind: Global___MemberKind.ValueType
+    is_joining: _builtins.bool
+    """Added, but its machine has not come in yet."""
+    replaces: _builtins.int
+    """The member that leaves when this one becomes a voter; 0 = none."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        kind: Global___MemberKind.ValueType = ...,
+        is_joining: _builtins.bool = ...,
+        replaces: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "is_joining", b"is_joining", "kind", b"kind", "name", b"name", "node_id", b"node_id", "peer_address", b"peer_address", "replaces", b"replaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class ListMembersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMembersRequest: _TypeAlias = ListMembersRequest  # noqa: Y015
+
+@_typing.final
+class ListMembersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """By id."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        members: _abc.Iterable[Global___Member] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMembersResponse: _TypeAlias = ListMembersResponse  # noqa: Y015
+
+@_typing.final
+class AddMemberRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """One no other member has."""
+    peer_address: _builtins.str
+    """host:port for the other members."""
+    client_address: _builtins.str
+    """host:port for clients; empty = the new member will say it."""
+    node_id: _builtins.int
+    """0 = the next free id; one that was ever used is refused."""
+    force: _builtins.bool
+    """Even if the voters cannot agree at present."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        node_id: _builtins.int = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "force", b"force", "name", b"name", "node_id", b"node_id", "peer_address", b"peer_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddMemberRequest: _TypeAlias = AddMemberRequest  # noqa: Y015
+
+@_typing.final
+class AddMemberResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    SERVE_FLAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    @_builtins.property
+    def member(self) -> Global___Member: ...
+    @_builtins.property
+    def serve_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Flags of `raftd serve` that its machine must be started with, besides its own
+        addresses to listen on and its data directory.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        member: Global___Member | None = ...,
+        serve_flags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member", "serve_flags", b"serve_flags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddMemberResponse: _TypeAlias = AddMemberResponse  # noqa: Y015
+
+@_typing.final
+class RemoveMemberRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Name or id."""
+    force: _builtins.bool
+    """Even if the voters that are left cannot agree at present."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveMemberRequest: _TypeAlias = RemoveMemberRequest  # noqa: Y015
+
+@_typing.final
+class RemoveMemberResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    @_builtins.property
+    def member(self) -> Global___Member: ...
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        member: Global___Member | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceMemberRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    old: _builtins.str
+    """Name or id of the one that leaves."""
+    name: _builtins.str
+    """Of the new one; may be the old one's, as may the addresses."""
+    peer_address: _builtins.str
+    client_address: _builtins.str
+    node_id: _builtins.int
+    """0 = the next free id; one that was ever used is refused."""
+    force: _builtins.bool
+    """Even if the voters that are left cannot agree at present."""
+    def __init__(
+        self,
+        *,
+        old: _builtins.str = ...,
+        name: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        node_id: _builtins.int = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "force", b"force", "name", b"name", "node_id", b"node_id", "old", b"old", "peer_address", b"peer_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceMemberRequest: _TypeAlias = ReplaceMemberRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceMemberResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    SERVE_FLAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    @_builtins.property
+    def member(self) -> Global___Member:
+        """The new one."""
+
+    @_builtins.property
+    def serve_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in AddMemberResponse."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        member: Global___Member | None = ...,
+        serve_flags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member", "serve_flags", b"serve_flags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceMemberResponse: _TypeAlias = ReplaceMemberResponse  # noqa: Y015
+
+@_typing.final
+class UpdateMemberRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Name or id."""
+    name: _builtins.str
+    """A new name; like what follows: empty = as it is."""
+    peer_address: _builtins.str
+    client_address: _builtins.str
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        name: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "member", b"member", "name", b"name", "peer_address", b"peer_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMemberRequest: _TypeAlias = UpdateMemberRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMemberResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    @_builtins.property
+    def member(self) -> Global___Member: ...
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        member: Global___Member | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMemberResponse: _TypeAlias = UpdateMemberResponse  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """Name or id of a voter; empty = the follower that is furthest."""
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipRequest: _TypeAlias = TransferLeadershipRequest  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    PAUSED_MS_FIELD_NUMBER: _builtins.int
+    leader: _builtins.int
+    """Who leads now."""
+    paused_ms: _builtins.int
+    """From the call to the new leader: no write waited longer because of it."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        leader: _builtins.int = ...,
+        paused_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "leader", b"leader", "paused_ms", b"paused_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipResponse: _TypeAlias = TransferLeadershipResponse  # noqa: Y015
+
+@_typing.final
+class StreamBackupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamBackupRequest: _TypeAlias = StreamBackupRequest  # noqa: Y015
+
+@_typing.final
+class StreamBackupResponse(_message.Message):
+    """First the facts, then the file in pieces, last its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes of the file."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader: ...
+    @_builtins.property
+    def facts(self) -> Global___BackupFacts:
+        """The first message."""
+
+    @_builtins.property
+    def end(self) -> Global___BackupEnd:
+        """The last message; a stream that ends without it is not a backup."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        facts: Global___BackupFacts | None = ...,
+        chunk: _builtins.bytes = ...,
+        end: Global___BackupEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "chunk", b"chunk", "end", b"end", "facts", b"facts", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "chunk", b"chunk", "end", b"end", "facts", b"facts", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["facts", "chunk", "end"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
+
+Global___StreamBackupResponse: _TypeAlias = StreamBackupResponse  # noqa: Y015
+
+@_typing.final
+class BackupFacts(_message.Message):
+    """Of what the backup is made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_BYTES_FIELD_NUMBER: _builtins.int
+    cluster_name: _builtins.str
+    name: _builtins.str
+    """Name of the member that makes it."""
+    version: _builtins.str
+    state_bytes: _builtins.int
+    """About as large as the file will be."""
+    def __init__(
+        self,
+        *,
+        cluster_name: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        state_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "name", b"name", "state_bytes", b"state_bytes", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupFacts: _TypeAlias = BackupFacts  # noqa: Y015
+
+@_typing.final
+class BackupEnd(_message.Message):
+    """By what the whole file is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_FIELD_NUMBER: _builtins.int
+    BLAKE2B_FIELD_NUMBER: _builtins.int
+    bytes: _builtins.int
+    blake2b: _builtins.bytes
+    """BLAKE2b of the file, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        bytes: _builtins.int = ...,
+        blake2b: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blake2b", b"blake2b", "bytes", b"bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupEnd: _TypeAlias = BackupEnd  # noqa: Y015
+
 @_typing.final
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -93,6 +606,26 @@ class MemberStatus(_message.Message):
     ROLE_LEADER: MemberStatus.Role.ValueType  # 4
     ROLE_LEARNER: MemberStatus.Role.ValueType  # 5
 
+    @_typing.final
+    class LimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NODE_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
@@ -118,6 +651,21 @@ class MemberStatus(_message.Message):
     CHECKPOINT_INDEX_FIELD_NUMBER: _builtins.int
     COMPARED_INDEX_FIELD_NUMBER: _builtins.int
     TROUBLE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_PERCENT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_TO_FIELD_NUMBER: _builtins.int
+    DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
+    LOOP_LAG_MAX_US_FIELD_NUMBER: _builtins.int
+    LAST_CONTACT_MS_FIELD_NUMBER: _builtins.int
+    LOG_ENTRIES_FIELD_NUMBER: _builtins.int
+    IS_DISK_FULL_FIELD_NUMBER: _builtins.int
+    CONFIG_PENDING_FIELD_NUMBER: _builtins.int
+    COMPARED_AGE_MS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     name: _builtins.str
     peer_address: _builtins.str
@@ -147,6 +695,36 @@ class MemberStatus(_message.Message):
     compared_index: _builtins.int
     trouble: _builtins.str
     """Empty = healthy; otherwise what is wrong."""
+    kind: Global___MemberKind.ValueType
+    """A member of the first release does not tell what follows."""
+    level: _builtins.int
+    """Grows with what releases can do together; 0 = not told."""
+    snapshot_percent: _builtins.int
+    """How much of a snapshot this member has sent; absent = it sends none."""
+    snapshot_to: _builtins.int
+    """To whom."""
+    disk_free_bytes: _builtins.int
+    """Of the disk with the data directory."""
+    disk_total_bytes: _builtins.int
+    wall_ms: _builtins.int
+    """This member's own clock when it answered, since 1970."""
+    loop_lag_max_us: _builtins.int
+    """The longest that this member's work was held up lately."""
+    last_contact_ms: _builtins.int
+    """Since it heard of the leader; of the leader itself 0."""
+    log_entries: _builtins.int
+    """Entries in its log."""
+    is_disk_full: _builtins.bool
+    """It takes no more entries, because its disk has no room."""
+    config_pending: _builtins.bool
+    """A change of members is in progress."""
+    compared_age_ms: _builtins.int
+    """Since digests were last compared; absent = never since its start."""
+    cluster_name: _builtins.str
+    @_builtins.property
+    def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Of apply, by name; equal on all members."""
+
     def __init__(
         self,
         *,
@@ -175,11 +753,53 @@ class MemberStatus(_message.Message):
         checkpoint_index: _builtins.int = ...,
         compared_index: _builtins.int = ...,
         trouble: _builtins.str = ...,
+        kind: Global___MemberKind.ValueType = ...,
+        level: _builtins.int = ...,
+        snapshot_percent: _builtins.int | None = ...,
+        snapshot_to: _builtins.int = ...,
+        disk_free_bytes: _builtins.int | None = ...,
+        disk_total_bytes: _builtins.int | None = ...,
+        wall_ms: _builtins.int | None = ...,
+        loop_lag_max_us: _builtins.int | None = ...,
+        last_contact_ms: _builtins.int | None = ...,
+        log_entries: _builtins.int = ...,
+        is_disk_full: _builtins.bool = ...,
+        config_pending: _builtins.bool = ...,
+        compared_age_ms: _builtins.int | None = ...,
+        limits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        cluster_name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms", "_disk_free_bytes", b"_disk_free_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_last_contact_ms", b"_last_contact_ms", "_loop_lag_max_us", b"_loop_lag_max_us", "_snapshot_percent", b"_snapshot_percent", "_wall_ms", b"_wall_ms", "compared_age_ms", b"compared_age_ms", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "last_contact_ms", b"last_contact_ms", "loop_lag_max_us", b"loop_lag_max_us", "snapshot_percent", b"snapshot_percent", "wall_ms", b"wall_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "checkpoint_index", b"checkpoint_index", "client_address", b"client_address", "commit_index", b"commit_index", "compared_index", b"compared_index", "first_index", b"first_index", "is_reachable", b"is_reachable", "keys", b"keys", "lag", b"lag", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "name", b"name", "node_id", b"node_id", "peer_address", b"peer_address", "revision", b"revision", "role", b"role", "sessions", b"sessions", "state_bytes", b"state_bytes", "sync_max_us", b"sync_max_us", "sync_p50_us", b"sync_p50_us", "term", b"term", "trouble", b"trouble", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms", "_disk_free_bytes", b"_disk_free_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_last_contact_ms", b"_last_contact_ms", "_loop_lag_max_us", b"_loop_lag_max_us", "_snapshot_percent", b"_snapshot_percent", "_wall_ms", b"_wall_ms", "applied_index", b"applied_index", "checkpoint_index", b"checkpoint_index", "client_address", b"client_address", "cluster_name", b"cluster_name", "commit_index", b"commit_index", "compared_age_ms", b"compared_age_ms", "compared_index", b"compared_index", "config_pending", b"config_pending", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "first_index", b"first_index", "is_disk_full", b"is_disk_full", "is_reachable", b"is_reachable", "keys", b"keys", "kind", b"kind", "lag", b"lag", "last_contact_ms", b"last_contact_ms", "last_index", b"last_index", "leader", b"leader", "level", b"level", "limits", b"limits", "log_bytes", b"log_bytes", "log_entries", b"log_entries", "loop_lag_max_us", b"loop_lag_max_us", "name", b"name", "node_id", b"node_id", "peer_address", b"peer_address", "revision", b"revision", "role", b"role", "sessions", b"sessions", "snapshot_percent", b"snapshot_percent", "snapshot_to", b"snapshot_to", "state_bytes", b"state_bytes", "sync_max_us", b"sync_max_us", "sync_p50_us", b"sync_p50_us", "term", b"term", "trouble", b"trouble", "uptime_ms", b"uptime_ms", "version", b"version", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__compared_age_ms: _TypeAlias = _typing.Literal["compared_age_ms"]  # noqa: Y015
+    _WhichOneofArgType__compared_age_ms: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms"]  # noqa: Y015
+    _WhichOneofReturnType__disk_free_bytes: _TypeAlias = _typing.Literal["disk_free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_free_bytes: _TypeAlias = _typing.Literal["_disk_free_bytes", b"_disk_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__disk_total_bytes: _TypeAlias = _typing.Literal["disk_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_total_bytes: _TypeAlias = _typing.Literal["_disk_total_bytes", b"_disk_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__last_contact_ms: _TypeAlias = _typing.Literal["last_contact_ms"]  # noqa: Y015
+    _WhichOneofArgType__last_contact_ms: _TypeAlias = _typing.Literal["_last_contact_ms", b"_last_contact_ms"]  # noqa: Y015
+    _WhichOneofReturnType__loop_lag_max_us: _TypeAlias = _typing.Literal["loop_lag_max_us"]  # noqa: Y015
+    _WhichOneofArgType__loop_lag_max_us: _TypeAlias = _typing.Literal["_loop_lag_max_us", b"_loop_lag_max_us"]  # noqa: Y015
+    _WhichOneofReturnType__snapshot_percent: _TypeAlias = _typing.Literal["snapshot_percent"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_percent: _TypeAlias = _typing.Literal["_snapshot_percent", b"_snapshot_percent"]  # noqa: Y015
+    _WhichOneofReturnType__wall_ms: _TypeAlias = _typing.Literal["wall_ms"]  # noqa: Y015
+    _WhichOneofArgType__wall_ms: _TypeAlias = _typing.Literal["_wall_ms", b"_wall_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compared_age_ms) -> _WhichOneofReturnType__compared_age_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_free_bytes) -> _WhichOneofReturnType__disk_free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_total_bytes) -> _WhichOneofReturnType__disk_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_contact_ms) -> _WhichOneofReturnType__last_contact_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loop_lag_max_us) -> _WhichOneofReturnType__loop_lag_max_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_percent) -> _WhichOneofReturnType__snapshot_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wall_ms) -> _WhichOneofReturnType__wall_ms | None: ...
 
 Global___MemberStatus: _TypeAlias = MemberStatus  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ClusterServiceStub(object):
-    """Status of members.
+    """Status and change of members, leadership, backup.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,100 @@ class ClusterServiceStub(object):
                 request_serializer=raftpb_dot_v1_dot_cluster__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=raftpb_dot_v1_dot_cluster__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.ListMembers = channel.unary_unary(
+                '/raftpb.v1.ClusterService/ListMembers',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.ListMembersRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.ListMembersResponse.FromString,
+                _registered_method=True)
+        self.AddMember = channel.unary_unary(
+                '/raftpb.v1.ClusterService/AddMember',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.AddMemberRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.AddMemberResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/raftpb.v1.ClusterService/RemoveMember',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
+        self.ReplaceMember = channel.unary_unary(
+                '/raftpb.v1.ClusterService/ReplaceMember',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.ReplaceMemberRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.ReplaceMemberResponse.FromString,
+                _registered_method=True)
+        self.UpdateMember = channel.unary_unary(
+                '/raftpb.v1.ClusterService/UpdateMember',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.UpdateMemberRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.UpdateMemberResponse.FromString,
+                _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/raftpb.v1.ClusterService/TransferLeadership',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.TransferLeadershipResponse.FromString,
+                _registered_method=True)
+        self.StreamBackup = channel.unary_stream(
+                '/raftpb.v1.ClusterService/StreamBackup',
+                request_serializer=raftpb_dot_v1_dot_cluster__pb2.StreamBackupRequest.SerializeToString,
+                response_deserializer=raftpb_dot_v1_dot_cluster__pb2.StreamBackupResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer(object):
-    """Status of members.
+    """Status and change of members, leadership, backup.
     """
 
     def GetStatus(self, request, context):
         """This member's own view, or with `all` that of every member it can reach.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMembers(self, request, context):
+        """Who belongs to the cluster, as the answering member knows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddMember(self, request, context):
+        """Take a new member in, as a learner; it becomes a voter by itself once it has caught
+        up. Like all changes: one at a time, and refused if the voters that are left could
+        not agree at present.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Take a member out for good; its id is never used again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceMember(self, request, context):
+        """Take a new member in, and the old one out once the new one has caught up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMember(self, request, context):
+        """Say how a member is called, or where it is to be found, from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeadership(self, request, context):
+        """Hand leadership over; answers when the other one leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamBackup(self, request, context):
+        """The whole state as a file that this or any later release restores.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +147,41 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     request_deserializer=raftpb_dot_v1_dot_cluster__pb2.GetStatusRequest.FromString,
                     response_serializer=raftpb_dot_v1_dot_cluster__pb2.GetStatusResponse.SerializeToString,
             ),
+            'ListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMembers,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.ListMembersRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.ListMembersResponse.SerializeToString,
+            ),
+            'AddMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddMember,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.AddMemberRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.AddMemberResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'ReplaceMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceMember,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.ReplaceMemberRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.ReplaceMemberResponse.SerializeToString,
+            ),
+            'UpdateMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMember,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.UpdateMemberRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.UpdateMemberResponse.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'StreamBackup': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamBackup,
+                    request_deserializer=raftpb_dot_v1_dot_cluster__pb2.StreamBackupRequest.FromString,
+                    response_serializer=raftpb_dot_v1_dot_cluster__pb2.StreamBackupResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'raftpb.v1.ClusterService', rpc_method_handlers)
@@ -70,7 +191,7 @@ def add_ClusterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClusterService(object):
-    """Status of members.
+    """Status and change of members, leadership, backup.
     """
 
     @staticmethod
@@ -90,6 +211,195 @@ class ClusterService(object):
             '/raftpb.v1.ClusterService/GetStatus',
             raftpb_dot_v1_dot_cluster__pb2.GetStatusRequest.SerializeToString,
             raftpb_dot_v1_dot_cluster__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/ListMembers',
+            raftpb_dot_v1_dot_cluster__pb2.ListMembersRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.ListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/AddMember',
+            raftpb_dot_v1_dot_cluster__pb2.AddMemberRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.AddMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/RemoveMember',
+            raftpb_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/ReplaceMember',
+            raftpb_dot_v1_dot_cluster__pb2.ReplaceMemberRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.ReplaceMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/UpdateMember',
+            raftpb_dot_v1_dot_cluster__pb2.UpdateMemberRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.UpdateMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/TransferLeadership',
+            raftpb_dot_v1_dot_cluster__pb2.TransferLeadershipRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/raftpb.v1.ClusterService/StreamBackup',
+            raftpb_dot_v1_dot_cluster__pb2.StreamBackupRequest.SerializeToString,
+            raftpb_dot_v1_dot_cluster__pb2.StreamBackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClusterServiceStub:
-    """Status of members."""
+    """Status and change of members, leadership, backup."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,51 @@ class ClusterServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ClusterServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetStatusRequest, _cluster_pb2.GetStatusResponse]
     """This member's own view, or with `all` that of every member it can reach."""
+    ListMembers: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ListMembersRequest, _cluster_pb2.ListMembersResponse]
+    """Who belongs to the cluster, as the answering member knows it."""
+    AddMember: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.AddMemberRequest, _cluster_pb2.AddMemberResponse]
+    """Take a new member in, as a learner; it becomes a voter by itself once it has caught
+    up. Like all changes: one at a time, and refused if the voters that are left could
+    not agree at present.
+    """
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RemoveMemberRequest, _cluster_pb2.RemoveMemberResponse]
+    """Take a member out for good; its id is never used again."""
+    ReplaceMember: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ReplaceMemberRequest, _cluster_pb2.ReplaceMemberResponse]
+    """Take a new member in, and the old one out once the new one has caught up."""
+    UpdateMember: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.UpdateMemberRequest, _cluster_pb2.UpdateMemberResponse]
+    """Say how a member is called, or where it is to be found, from now on."""
+    TransferLeadership: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.TransferLeadershipRequest, _cluster_pb2.TransferLeadershipResponse]
+    """Hand leadership over; answers when the other one leads."""
+    StreamBackup: _grpc.UnaryStreamMultiCallable[_cluster_pb2.StreamBackupRequest, _cluster_pb2.StreamBackupResponse]
+    """The whole state as a file that this or any later release restores."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
-    """Status of members."""
+    """Status and change of members, leadership, backup."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetStatusRequest, _cluster_pb2.GetStatusResponse]  # type: ignore[assignment]
     """This member's own view, or with `all` that of every member it can reach."""
+    ListMembers: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ListMembersRequest, _cluster_pb2.ListMembersResponse]  # type: ignore[assignment]
+    """Who belongs to the cluster, as the answering member knows it."""
+    AddMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.AddMemberRequest, _cluster_pb2.AddMemberResponse]  # type: ignore[assignment]
+    """Take a new member in, as a learner; it becomes a voter by itself once it has caught
+    up. Like all changes: one at a time, and refused if the voters that are left could
+    not agree at present.
+    """
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RemoveMemberRequest, _cluster_pb2.RemoveMemberResponse]  # type: ignore[assignment]
+    """Take a member out for good; its id is never used again."""
+    ReplaceMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ReplaceMemberRequest, _cluster_pb2.ReplaceMemberResponse]  # type: ignore[assignment]
+    """Take a new member in, and the old one out once the new one has caught up."""
+    UpdateMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.UpdateMemberRequest, _cluster_pb2.UpdateMemberResponse]  # type: ignore[assignment]
+    """Say how a member is called, or where it is to be found, from now on."""
+    TransferLeadership: _aio.UnaryUnaryMultiCallable[_cluster_pb2.TransferLeadershipRequest, _cluster_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
+    """Hand leadership over; answers when the other one leads."""
+    StreamBackup: _aio.UnaryStreamMultiCallable[_cluster_pb2.StreamBackupRequest, _cluster_pb2.StreamBackupResponse]  # type: ignore[assignment]
+    """The whole state as a file that this or any later release restores."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Status of members."""
+    """Status and change of members, leadership, backup."""
 
     @_abc_1.abstractmethod
     def GetStatus(
@@ -54,5 +88,64 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.GetStatusResponse, _abc.Awaitable[_cluster_pb2.GetStatusResponse]]:
         """This member's own view, or with `all` that of every member it can reach."""
+
+    @_abc_1.abstractmethod
+    def ListMembers(
+        self,
+        request: _cluster_pb2.ListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.ListMembersResponse, _abc.Awaitable[_cluster_pb2.ListMembersResponse]]:
+        """Who belongs to the cluster, as the answering member knows it."""
+
+    @_abc_1.abstractmethod
+    def AddMember(
+        self,
+        request: _cluster_pb2.AddMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.AddMemberResponse, _abc.Awaitable[_cluster_pb2.AddMemberResponse]]:
+        """Take a new member in, as a learner; it becomes a voter by itself once it has caught
+        up. Like all changes: one at a time, and refused if the voters that are left could
+        not agree at present.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _cluster_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_pb2.RemoveMemberResponse]]:
+        """Take a member out for good; its id is never used again."""
+
+    @_abc_1.abstractmethod
+    def ReplaceMember(
+        self,
+        request: _cluster_pb2.ReplaceMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.ReplaceMemberResponse, _abc.Awaitable[_cluster_pb2.ReplaceMemberResponse]]:
+        """Take a new member in, and the old one out once the new one has caught up."""
+
+    @_abc_1.abstractmethod
+    def UpdateMember(
+        self,
+        request: _cluster_pb2.UpdateMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.UpdateMemberResponse, _abc.Awaitable[_cluster_pb2.UpdateMemberResponse]]:
+        """Say how a member is called, or where it is to be found, from now on."""
+
+    @_abc_1.abstractmethod
+    def TransferLeadership(
+        self,
+        request: _cluster_pb2.TransferLeadershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.TransferLeadershipResponse, _abc.Awaitable[_cluster_pb2.TransferLeadershipResponse]]:
+        """Hand leadership over; answers when the other one leads."""
+
+    @_abc_1.abstractmethod
+    def StreamBackup(
+        self,
+        request: _cluster_pb2.StreamBackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.StreamBackupResponse], _abc.AsyncIterator[_cluster_pb2.StreamBackupResponse]]:
+        """The whole state as a file that this or any later release restores."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
