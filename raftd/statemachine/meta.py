@@ -3,19 +3,31 @@
 Source: DESIGN.md section 5; RELIABILITY.md rule 28.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from raftd.statemachine.module import Module
 from raftd.statemachine.tables import Rank, RowKey, Table
 
-__all__ = ["Meta"]
+__all__ = ["META_ROW", "Meta", "Stamps", "decode_stamps"]
 
-_ROW: Final = "machine"
+META_ROW: Final = "machine"
+"""Key of the one row. Every entry changes it, so every checkpoint begins with it."""
+
 _encode: Final = msgspec.msgpack.Encoder().encode
-_Stored = tuple[int, int, int, int]
-_decode: Final = msgspec.msgpack.Decoder(_Stored).decode
+
+
+class Stamps(NamedTuple):
+    """What the row holds."""
+
+    now_ms: int
+    wall_ms: int
+    revision: int
+    size_bytes: int
+
+
+decode_stamps: Final = msgspec.msgpack.Decoder(Stamps).decode
 
 
 class Meta(Module):
@@ -26,11 +38,11 @@ class Meta(Module):
 
     def touch(self) -> None:
         """Mark the row; called before an entry moves the clocks."""
-        self.context.mark(Table.META, _ROW)
+        self.context.mark(Table.META, META_ROW)
 
     def encode_row(self, table: int, key: RowKey) -> bytes | None:
         """Encode clocks, counter and size."""
-        assert (table, key) == (Table.META, _ROW)
+        assert (table, key) == (Table.META, META_ROW)
         context = self.context
         return _encode(
             (context.now_ms, context.wall_ms, context.revision, context.size_bytes)
@@ -38,11 +50,11 @@ class Meta(Module):
 
     def load_row(self, table: int, key: RowKey, value: bytes) -> None:
         """Take up clocks, counter and size."""
-        assert (table, key) == (Table.META, _ROW)
+        assert (table, key) == (Table.META, META_ROW)
         context = self.context
         (
             context.now_ms,
             context.wall_ms,
             context.revision,
             context.size_bytes,
-        ) = _decode(value)
+        ) = decode_stamps(value)
