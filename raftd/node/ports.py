@@ -16,7 +16,7 @@ from raftd.consensus.ready import Write
 from raftd.consensus.types import Index, NodeId
 from raftd.storage.types import CheckpointMeta, Sizes
 
-__all__ = ["Clock", "LogPort", "PeerPort", "StatePort"]
+__all__ = ["Clock", "DiskPort", "LogPort", "PeerPort", "StatePort"]
 
 
 class Clock(Protocol):
@@ -33,10 +33,39 @@ class LogPort(Protocol):
     """The durable log."""
 
     async def write(self, write: Write) -> None:
-        """Make one write durable; raises DiskFailed, and the node must end."""
+        """Make one write durable.
+
+        Raises:
+            DiskFull: Nothing was written; the same write may be tried again.
+            DiskFailed: It may be there or not: the node must end.
+        """
 
     async def cut_prefix(self, upto: Index) -> None:
         """Forget entries up to and with this index."""
+
+
+class DiskPort(Protocol):
+    """The file system of the data directory. All but the properties may block."""
+
+    @property
+    def ballast_bytes(self) -> int:
+        """How much room the ballast holds; 0 = there is none."""
+
+    @property
+    def has_ballast(self) -> bool:
+        """Whether the ballast holds all of its room."""
+
+    def space(self) -> tuple[int, int]:
+        """Return the bytes that are free and all that there are."""
+
+    def fill_ballast(self) -> bool:
+        """Take the ballast's room; False if there is not enough."""
+
+    def release_ballast(self) -> None:
+        """Give the ballast's room free."""
+
+    def replaced(self) -> str | None:
+        """Say in one sentence if the databases are no longer those opened."""
 
 
 class StatePort(Protocol):

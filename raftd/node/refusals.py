@@ -9,7 +9,9 @@ from raftd.statemachine.schema.base import Reason, Refusal
 __all__ = [
     "DEADLINE_NOT_PROPOSED",
     "DEADLINE_UNKNOWN",
+    "DISK_FULL",
     "DIVERGED",
+    "HANDING_OVER",
     "LEADERSHIP_LOST",
     "NOT_APPLIED",
     "NO_LEADER",
@@ -35,6 +37,19 @@ DIVERGED: Final = Refusal(
     Reason.DIVERGED,
     "the members' states differ and no majority agrees: writes are refused until an"
     " operator has compared them",
+)
+
+DISK_FULL: Final = Refusal(
+    Reason.DISK_FULL,
+    "the disk of the leading member is full: writes are refused until there is room"
+    " again; reads go on",
+    {"applied": "no"},
+)
+
+HANDING_OVER: Final = Refusal(
+    Reason.NOT_LEADER,
+    "leadership is being handed over; try again",
+    {"applied": "no"},
 )
 
 SHUTTING_DOWN: Final = Refusal(

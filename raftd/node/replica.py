@@ -23,11 +23,11 @@ import msgspec
 from raftd.consensus.core import Core
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import SoftState, Write
-from raftd.consensus.types import Entry, Proposal, Refused, Role
+from raftd.consensus.types import Entry, Proposal, RefusalReason, Refused, Role
 from raftd.node.batches import Batches, Proposed, Renewed, Target
 from raftd.node.lease_clock import CLOCK_APART_MS_MAX, LeaseClock, median_ms
 from raftd.node.read_queue import ReadQueue
-from raftd.node.refusals import NOT_APPLIED, OVERLOADED, not_leader
+from raftd.node.refusals import HANDING_OVER, NOT_APPLIED, OVERLOADED, not_leader
 from raftd.node.service import Answered, AnswerSink
 from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.answers import AppliedEntry, Pending
@@ -83,6 +83,7 @@ class Replica:
         self._applied_bytes = 0
         self._mark_due_ms = 0
         self._is_mark_pending = False
+        self._refusal: Refusal | None = None
         self.may_mark: Callable[[], bool] = _always
         self.digest_at = 0
         self.digest = b""
@@ -134,6 +135,8 @@ class Replica:
         """Queue a sealed request; its answer comes to the sink."""
         if not self.may_propose:
             self._answer(sink, tag, not_leader(self.core.leader))
+        elif self._refusal is not None:
+            self._answer(sink, tag, self._refusal)
         elif not self._batches.add(request, (sink, tag)):
             self._answer(sink, tag, OVERLOADED)
 
@@ -147,10 +150,17 @@ class Replica:
             done: Called with those that are gone when the renewal counts, or with
                 None if it may not (ask again, or elsewhere).
         """
-        if self.may_propose:
+        if self.may_propose and self._refusal is None:
             self._batches.add_renewals(leases, done, self._monotonic_ms)
         else:
             done(None)
+
+    def refuse(self, refusal: Refusal | None) -> None:
+        """Propose nothing any more, for a reason; None: propose again."""
+        self._refusal = refusal
+        if refusal is not None:
+            for sink, tag in self._batches.drop_queued():
+                self._answer(sink, tag, refusal)
 
     @property
     def has_queued(self) -> bool:
@@ -217,7 +227,7 @@ class Replica:
         self._batches.start_term()
 
     def _propose(self) -> None:
-        if not self.may_propose:
+        if not self.may_propose or self._refusal is not None:
             return
         batches = self._batches
         self._maybe_mark()
@@ -250,13 +260,23 @@ class Replica:
         )
         proposal = self.core.propose(payload)
         if isinstance(proposal, Refused):
+            refusal = self._say_why(proposal)
             for sink, tag in targets:
-                self._answer(sink, tag, OVERLOADED)
+                self._answer(sink, tag, refusal)
             for _, done in renewed:
                 done(None)
             return False
         self._batches.note_proposed(proposal.index, proposal.term, targets, renewed)
         return True
+
+    def _say_why(self, refused: Refused) -> Refusal:
+        match refused.reason:
+            case RefusalReason.TRANSFERRING:
+                return HANDING_OVER
+            case RefusalReason.NOT_LEADER:
+                return not_leader(self.core.leader)
+            case _:
+                return OVERLOADED
 
     def _maybe_mark(self) -> None:
         """Mark an entry when enough was written since the last mark."""

@@ -2,8 +2,9 @@
 
 Rules: what waits behind a write and only appends is merged with what follows it; a
 write that sets term or vote, cuts, or installs a state begins anew. An install is
-never merged: ``on_install`` carries it out alone, when all before it is durable. Any
-error but a full disk is final.
+never merged: ``on_install`` carries it out alone, when all before it is durable. A
+write that found no room is kept and tried again, with nothing passing it; any other
+error is final.
 
 Source: RELIABILITY.md rules 23, 29, 49 and 51; DESIGN.md section 3.
 """
@@ -22,6 +23,7 @@ from raftd.consensus.messages import Message
 from raftd.consensus.ready import Write
 from raftd.node.ports import LogPort
 from raftd.node.sync_times import SyncTimes
+from raftd.storage.errors import DiskFull
 
 __all__ = ["Pending", "WriteQueue"]
 
@@ -31,12 +33,15 @@ class Pending(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         send_after: Leaves when the write is durable.
-        since_s: When it was asked for, by ``time.perf_counter``.
+        since_s: When it, or the first merged into it, was asked for, by
+            ``time.perf_counter``.
+        newest_s: When the last one merged into it was.
     """
 
     write: Write
     send_after: Sequence[Message]
     since_s: float
+    newest_s: float
 
 
 class WriteQueue:
@@ -57,16 +62,28 @@ class WriteQueue:
         """
         self.sync_times: Final = SyncTimes()
         self.on_install: Callable[[Write], Awaitable[None]] = _no_install
+        self.on_full: Callable[[DiskFull], Awaitable[None]] = _no_room
+        self.on_begin: Callable[[Pending], None] = _ignore
         self._log: Final = log
         self._stored: Final = stored
         self._fail: Final = fail
         self._waiting: Final[deque[Pending]] = deque()
         self._wake: Final = asyncio.Event()
+        self._under_way: Pending | None = None
+        self._is_out_of_room = False
 
     def put(self, write: Write, send_after: Sequence[Message]) -> None:
         """Queue a write behind those under way."""
-        self._waiting.append(Pending(write, send_after, time.perf_counter()))
+        now_s = time.perf_counter()
+        self._waiting.append(Pending(write, send_after, now_s, now_s))
         self._wake.set()
+
+    @property
+    def age_ms(self) -> int:
+        """Age of the oldest write under way; 0 while it only lacks room."""
+        if self._under_way is None or self._is_out_of_room:
+            return 0
+        return int((time.perf_counter() - self._under_way.since_s) * 1000)
 
     async def run(self) -> None:
         """Write what comes, until cancelled or failed."""
@@ -74,21 +91,30 @@ class WriteQueue:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                pending = self._take()
+                self._under_way = pending = self._take()
+                self.on_begin(pending)
                 try:
                     await self._write(pending.write)
                 except Exception as error:  # any failed write is final
                     self._fail(f"the log cannot be written: {error}", error)
                     return
+                self._under_way = None
                 self._stored(pending.write, pending.send_after)
 
     async def _write(self, write: Write) -> None:
-        if write.install is not None:
-            await self.on_install(write)
-            return
-        begin_s = time.perf_counter()
-        await self._log.write(write)
-        self.sync_times.add(time.perf_counter() - begin_s)
+        carry_out = self._log.write if write.install is None else self.on_install
+        while True:
+            begin_s = time.perf_counter()
+            try:
+                await carry_out(write)
+            except DiskFull as error:
+                self._is_out_of_room = True
+                await self.on_full(error)
+            else:
+                break
+        self._is_out_of_room = False
+        if write.install is None:
+            self.sync_times.add(time.perf_counter() - begin_s)
 
     def _take(self) -> Pending:
         """Take the next write, with those behind it that only append."""
@@ -97,16 +123,16 @@ class WriteQueue:
         if first.write.install is not None or not _may_join(waiting):
             return first
         entries, after = list(first.write.entries), list(first.send_after)
-        last = first.write
+        last, newest_s = first.write, first.newest_s
         while _may_join(waiting):
             more = waiting.popleft()
-            last = more.write
+            last, newest_s = more.write, more.newest_s
             entries.extend(last.entries)
             after.extend(more.send_after)
         merged = msgspec.structs.replace(
             first.write, id=last.id, entries=tuple(entries), commit=last.commit
         )
-        return Pending(merged, after, first.since_s)
+        return Pending(merged, after, first.since_s, newest_s)
 
 
 def _may_join(waiting: deque[Pending]) -> bool:
@@ -119,6 +145,14 @@ def _may_join(waiting: deque[Pending]) -> bool:
         and write.truncate_from is None
         and write.install is None
     )
+
+
+def _ignore(_: Pending) -> None:
+    return
+
+
+async def _no_room(error: DiskFull) -> None:
+    raise error
 
 
 async def _no_install(write: Write) -> None:

@@ -1,0 +1,130 @@
+"""What a member does about a disk that is full, or whose files went away.
+
+A ballast file holds room that only a full disk gives free: term, vote and what was
+already promised still fit then. Whoever finds the disk full says so (``note_full``)
+and tries again later (``wait_room``).
+
+Rules: full begins with the first write that finds no room, and ends when the ballast
+is whole again and ``margin_bytes`` are free beside it, so that a disk on the edge does
+not flap. The disk is asked in a thread: one that hangs must not hold up the loop.
+
+Source: RELIABILITY.md rule 51.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from raftd.node.ports import DiskPort
+from raftd.storage.errors import DiskFull, StorageError
+
+__all__ = ["DiskGuard"]
+
+_logger = logging.getLogger(__name__)
+
+_LOOK_S: Final = 1.0
+_RETRY_S: Final = 0.2
+_MARGIN_PART: Final = 4
+_MARGIN_BYTES_MIN: Final = 1024 * 1024
+
+
+class DiskGuard:
+    """Knows whether the disk is full; see the module's rules."""
+
+    def __init__(
+        self,
+        disk: DiskPort,
+        fail: Callable[[str, BaseException | None], None],
+        *,
+        look_s: float = _LOOK_S,
+    ) -> None:
+        """Guard a disk; ``run`` looks after it.
+
+        Args:
+            disk: The data directory.
+            fail: Ends the node.
+            look_s: How often it is looked at.
+        """
+        self._disk: Final = disk
+        self._fail: Final = fail
+        self._look_s: Final = look_s
+        self._has_room: Final = asyncio.Event()
+        self._has_room.set()
+        self.free_bytes = 0
+        self.total_bytes = 0
+        self.on_change: Callable[[], None] = _nothing
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a write found no room, and there is not enough again."""
+        return not self._has_room.is_set()
+
+    @property
+    def margin_bytes(self) -> int:
+        """What must be free beside the ballast before the disk counts as not full."""
+        return max(_MARGIN_BYTES_MIN, self._disk.ballast_bytes // _MARGIN_PART)
+
+    async def note_full(self, error: BaseException) -> None:
+        """Take note that a write found no room; returns when it is to be tried again.
+
+        The first time that is at once, with the ballast's room.
+        """
+        if self.is_full:
+            await asyncio.sleep(_RETRY_S)
+            return
+        _logger.error("disk_full reason=%s", error)
+        self._has_room.clear()
+        self.on_change()
+        await asyncio.to_thread(self._disk.release_ballast)
+
+    async def wait_room(self) -> None:
+        """Wait until the disk is not full."""
+        await self._has_room.wait()
+
+    async def retry_when_full(
+        self, what: str, step: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Do what can wait: whenever there is no room for it, later again."""
+        while True:
+            await self.wait_room()
+            try:
+                return await step()
+            except DiskFull as error:
+                _logger.warning("put_off what=%s reason=%s", what, error)
+                await asyncio.sleep(self._look_s)
+
+    async def run(self) -> None:
+        """Look after the disk until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except (OSError, StorageError) as error:
+                self._fail(f"the data directory cannot be looked at: {error}", error)
+            await asyncio.sleep(self._look_s)
+
+    async def look(self) -> None:
+        """Look once: are the files there, and is there room?"""
+        disk = self._disk
+        sentence = await asyncio.to_thread(disk.replaced)
+        if sentence is not None:
+            self._fail(sentence, None)
+            return
+        self.free_bytes, self.total_bytes = await asyncio.to_thread(disk.space)
+        if disk.has_ballast and not self.is_full:
+            return
+        missing_bytes = 0 if disk.has_ballast else disk.ballast_bytes
+        if self.free_bytes < missing_bytes + self.margin_bytes:
+            return
+        if not disk.has_ballast and not await asyncio.to_thread(disk.fill_ballast):
+            return
+        if self.is_full:
+            _logger.info("disk_has_room free_bytes=%d", self.free_bytes)
+            self._has_room.set()
+            self.on_change()
+
+
+def _nothing() -> None:
+    return
