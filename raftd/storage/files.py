@@ -16,7 +16,7 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +122,19 @@ def decode_meta(path: Path, meta: Mapping[str, bytes], name: str, kind: type[_T]
         raise DamagedFiles(f"{path} is damaged: {name} record: {error}.") from error
 
 
-def create_file(path: Path, kind: FileKind, meta: Mapping[str, object]) -> None:
+def create_file(
+    path: Path,
+    kind: FileKind,
+    meta: Mapping[str, object],
+    fill: Callable[[sqlite3.Connection], None] | None = None,
+) -> None:
     """Make a database that is there whole, synced, or not at all.
+
+    Args:
+        path: Where; a file of this name is replaced.
+        kind: Of its table.
+        meta: Values of its meta rows, by name.
+        fill: Puts more into it, within the same transaction.
 
     Raises:
         DiskFailed: The disk refused.
@@ -141,6 +152,8 @@ def create_file(path: Path, kind: FileKind, meta: Mapping[str, object]) -> None:
             for statement in kind.schema.values():
                 db.execute(statement)
             db.executemany(META_UPSERT, [encode_meta(*item) for item in meta.items()])
+            if fill is not None:
+                fill(db)
             db.execute("COMMIT")
         # Closing folded the write-ahead log into the file and removed it.
         unfinished.rename(path)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from raftd.consensus.types import Entry, EntryKind, HardState, Index, Term
-from raftd.storage.files import FileKind
+from raftd.storage.files import IDENTITY, FileKind
+from raftd.storage.identity import Identity
 
 __all__ = [
     "CHANGE_COLUMNS",
@@ -26,6 +27,7 @@ __all__ = [
     "CutPoint",
     "LogHead",
     "LogRow",
+    "blank_log",
     "checksum_row",
     "entry_change",
     "meta_change",
@@ -103,6 +105,13 @@ class CutPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crc: int = 0
     #: Of the install this log was last reset for.
     install_id: bytes = b""
+
+
+def blank_log(
+    identity: Identity, head: LogHead | None = None, cut: CutPoint | None = None
+) -> dict[str, object]:
+    """Make the meta rows of a log without entries."""
+    return {IDENTITY: identity, HEAD: head or LogHead(), CUT_POINT: cut or CutPoint()}
 
 
 class LogRow(NamedTuple):

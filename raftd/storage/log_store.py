@@ -56,7 +56,10 @@ _CUT_ROWS_MAX = 1000
 class LogStore:
     """The log of one node. Comes from `open`, through `open_stores`."""
 
-    def __init__(self, scan: LogScan, reader: LogReader, writer: LogWriter) -> None:
+    def __init__(
+        self, path: Path, scan: LogScan, reader: LogReader, writer: LogWriter
+    ) -> None:
+        self._path = path
         self._reader = reader
         self._writer = writer
         self._identity = scan.identity
@@ -96,7 +99,7 @@ class LogStore:
         scan = await asyncio.to_thread(scan_log, path, checkpoint, tail_bytes_max)
         await asyncio.to_thread(rewrite_bytes, wal_path(path))
         writer = LogWriter(path, await connect_writer(path))
-        store = cls(scan, LogReader(path), writer)
+        store = cls(path, scan, LogReader(path), writer)
         try:
             await writer.prepare()
             recovery = await store._finish(scan, checkpoint)
@@ -105,6 +108,11 @@ class LogStore:
             await writer.close()
             raise
         return store, recovery
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Name the two files that hold it while it is open."""
+        return self._path, wal_path(self._path)
 
     @property
     def identity(self) -> Identity:

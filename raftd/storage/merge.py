@@ -27,16 +27,23 @@ from pathlib import Path
 from raftd.storage.chunks import pack
 from raftd.storage.errors import DamagedFiles, StorageError, translate_errors
 from raftd.storage.files import META_UPSERT, encode_meta
-from raftd.storage.state_reader import read_chunks, read_marks, unpack_chunk
+from raftd.storage.state_reader import (
+    read_chunks,
+    read_marks,
+    read_staging,
+    unpack_chunk,
+)
 from raftd.storage.state_rows import (
     BASE,
     CHUNK_INSERT,
     DELTA_ID_MAX,
     MERGE,
+    NO_IDS,
     SWEEP_SQL,
     BaseMark,
     base_ids,
-    checksum_chunk,
+    chunk_row,
+    merge_generation,
 )
 
 __all__ = ["EXIT_DAMAGED", "EXIT_OVERTAKEN", "main", "merge"]
@@ -91,7 +98,7 @@ class _Merge:
             old, state = read_marks(self._db, self._path)
             self._db.execute(META_UPSERT, self._mark)
         self._sweep(old)
-        new = self._write_base(old.generation + 1, state.last_delta)
+        new = self._write_base(merge_generation(old), state.last_delta)
         with self._marked():
             self._db.execute(META_UPSERT, encode_meta(BASE, new))
         # The swap is done; whoever removes the mark from here on sweeps as well.
@@ -114,19 +121,21 @@ class _Merge:
         numbered = enumerate(pack(alive), base_ids(BaseMark(generation)).first)
         count = 0
         while part := list(islice(numbered, _SLICE_CHUNKS)):
-            inserts = [(at, checksum_chunk(at, data), data) for at, data in part]
+            inserts = [chunk_row(at, data) for at, data in part]
             with self._marked():
                 self._db.executemany(CHUNK_INSERT, inserts)
             count += len(part)
         return BaseMark(generation, count, last_delta)
 
     def _sweep(self, base: BaseMark) -> None:
-        """Remove every chunk that is neither of `base` nor a delta behind it."""
+        """Remove what is neither of `base` nor a delta behind it nor staged."""
         alive = (*base_ids(base), base.merged_delta + 1, DELTA_ID_MAX)
         is_done = False
         while not is_done:
             with self._marked():
-                is_done = not self._db.execute(SWEEP_SQL, alive).fetchall()
+                staged = read_staging(self._db, self._path)
+                needed = (*alive, *(base_ids(staged) if staged else NO_IDS))
+                is_done = not self._db.execute(SWEEP_SQL, needed).fetchall()
 
     @contextmanager
     def _marked(self) -> Iterator[None]:

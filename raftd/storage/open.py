@@ -20,17 +20,12 @@ import msgspec
 from raftd.consensus.types import NodeId
 from raftd.storage.directory import LOG_NAME, STATE_NAME, DirectoryLock
 from raftd.storage.errors import DamagedFiles, ForeignFiles
-from raftd.storage.files import IDENTITY, FileKind, check_file, create_file, wal_path
+from raftd.storage.file_watch import FileWatch
+from raftd.storage.files import FileKind, check_file, create_file, wal_path
 from raftd.storage.identity import INCARNATION_BYTES, Identity
-from raftd.storage.log_rows import CUT_POINT, HEAD, LOG_FILE, CutPoint, LogHead
+from raftd.storage.log_rows import LOG_FILE, blank_log
 from raftd.storage.log_store import TAIL_BYTES_MAX, LogStore
-from raftd.storage.state_rows import (
-    BASE,
-    CHECKPOINT,
-    STATE_FILE,
-    BaseMark,
-    CheckpointMark,
-)
+from raftd.storage.state_rows import STATE_FILE, blank_state
 from raftd.storage.state_store import StateStore, read_checkpoint
 from raftd.storage.types import CheckpointMeta, LogRecovery
 
@@ -57,6 +52,15 @@ class Stores:
         self.log = log
         self.state = state
         self.recovery = recovery
+        self._watch = FileWatch([*log.files, *state.files])
+
+    def files_replaced(self) -> str | None:
+        """Say in a sentence if a file is no longer the one that was opened.
+
+        What is written then is lost with the next restart: end the process. Cheap
+        enough to be asked every second.
+        """
+        return self._watch.replaced()
 
     @property
     def identity(self) -> Identity:
@@ -178,12 +182,12 @@ def _prepare(
         incarnation = make_incarnation()
         assert len(incarnation) == INCARNATION_BYTES, "an incarnation is 16 bytes"
         wanted = msgspec.structs.replace(wanted, incarnation=incarnation)
-        create_file(state_path, STATE_FILE, _blank_state(wanted))
+        create_file(state_path, STATE_FILE, blank_state(wanted))
     found = _check_owner(state_path, STATE_FILE, wanted)
     if not has_log:
         if found.is_bound or read_checkpoint(state_path) is not None:
             raise DamagedFiles(f"{log_path} is missing beside {state_path}.")
-        create_file(log_path, LOG_FILE, _blank_log(found))
+        create_file(log_path, LOG_FILE, blank_log(found))
         return found, True
     _compare(log_path, _check_owner(log_path, LOG_FILE, wanted), state_path, found)
     return found, False
@@ -225,11 +229,3 @@ def _compare(log_path: Path, log: Identity, state_path: Path, state: Identity) -
             f"{log_path} and {state_path} belong to different clusters:"
             f" {log.cluster_id.hex()} and {state.cluster_id.hex()}."
         )
-
-
-def _blank_state(identity: Identity) -> dict[str, object]:
-    return {IDENTITY: identity, BASE: BaseMark(), CHECKPOINT: CheckpointMark()}
-
-
-def _blank_log(identity: Identity) -> dict[str, object]:
-    return {IDENTITY: identity, HEAD: LogHead(), CUT_POINT: CutPoint()}

@@ -18,15 +18,24 @@ from raftd.storage.files import decode_meta, read_meta, reading
 from raftd.storage.state_rows import (
     BASE,
     CHECKPOINT,
+    STAGING,
     BaseMark,
     CheckpointMark,
     IdRange,
+    StagingMark,
     base_ids,
     checksum_chunk,
     delta_ids,
 )
 
-__all__ = ["read_chunks", "read_marks", "unpack_chunk"]
+__all__ = [
+    "read_chunks",
+    "read_marks",
+    "read_range",
+    "read_staged",
+    "read_staging",
+    "unpack_chunk",
+]
 
 
 def read_marks(db: sqlite3.Connection, path: Path) -> tuple[BaseMark, CheckpointMark]:
@@ -38,6 +47,16 @@ def read_marks(db: sqlite3.Connection, path: Path) -> tuple[BaseMark, Checkpoint
     meta = read_meta(db, path)
     base = decode_meta(path, meta, BASE, BaseMark)
     return base, decode_meta(path, meta, CHECKPOINT, CheckpointMark)
+
+
+def read_staging(db: sqlite3.Connection, path: Path) -> StagingMark | None:
+    """Read which snapshot is on its way in, if any.
+
+    Raises:
+        DamagedFiles: The record was altered.
+    """
+    meta = read_meta(db, path)
+    return decode_meta(path, meta, STAGING, StagingMark) if STAGING in meta else None
 
 
 def read_chunks(path: Path, last_delta: int | None = None) -> Iterator[bytes]:
@@ -53,11 +72,11 @@ def read_chunks(path: Path, last_delta: int | None = None) -> Iterator[bytes]:
     """
     with reading(path) as db:
         base, mark = read_marks(db, path)
-        yield from _read_range(db, path, base_ids(base))
+        yield from read_range(db, path, base_ids(base))
         deltas = delta_ids(base, mark)
         if last_delta is not None:
             deltas = IdRange(deltas.first, min(deltas.last, last_delta))
-        yield from _read_range(db, path, deltas)
+        yield from read_range(db, path, deltas)
 
 
 def unpack_chunk(path: Path, data: bytes) -> list[Row]:
@@ -72,7 +91,25 @@ def unpack_chunk(path: Path, data: bytes) -> list[Row]:
         raise DamagedFiles(f"{path} is damaged: a chunk holds no rows.") from error
 
 
-def _read_range(db: sqlite3.Connection, path: Path, ids: IdRange) -> Iterator[bytes]:
+def read_staged(path: Path, offer_id: bytes) -> Iterator[bytes]:
+    """Give the chunks of a snapshot on its way in; none if another one is staged.
+
+    Raises:
+        DamagedFiles: A chunk is missing or altered.
+        DiskFailed: The disk refused.
+    """
+    with reading(path) as db:
+        staged = read_staging(db, path)
+        if staged is not None and staged.offer_id == offer_id:
+            yield from read_range(db, path, base_ids(staged))
+
+
+def read_range(db: sqlite3.Connection, path: Path, ids: IdRange) -> Iterator[bytes]:
+    """Give the chunks of one range, each verified, without a gap.
+
+    Raises:
+        DamagedFiles: A chunk is missing or altered.
+    """
     if ids.last < ids.first:
         return
     expected = ids.first

@@ -23,6 +23,7 @@ from tests.storage.tools import (
     PEERS,
     copy_directory,
     entries,
+    install,
     meta,
     newest,
     open_node,
@@ -137,9 +138,7 @@ async def test_an_install_is_old_or_new(tmp_path: Path) -> None:
     async with open_node(directory) as stores:
         await prepare(stores)
         with crashes(directory, tmp_path) as taken:
-            await stores.state.checkpoint(
-                meta(90, 2, install=MARK), pack([row(3, b"new")])
-            )
+            await install(stores, meta(90, 2, install=MARK), [row(3, b"new")])
             await stores.log.reset(Index(90), Term(2), MARK)
     old, new = await recover_all(taken)
     assert (old[0].last_index, old[0].commit, old[2]) == (

@@ -32,6 +32,7 @@ from tests.storage.tools import (
     PEERS,
     copy_directory,
     entries,
+    install,
     meta,
     open_node,
     row,
@@ -290,7 +291,7 @@ async def test_an_install_cut_short_is_finished(tmp_path: Path) -> None:
     mark = InstallMark(OTHER, HardState(Term(4), NodeId(3)))
     directory = await make_bound(tmp_path / "node")
     async with open_node(directory) as stores:
-        await stores.state.checkpoint(meta(50, 4, install=mark), pack([row(9, b"v")]))
+        await install(stores, meta(50, 4, install=mark), [row(9, b"v")])
         copy_directory(directory, tmp_path / "crashed")
         await stores.log.reset(Index(50), Term(4), mark)
     for left in (directory, tmp_path / "crashed"):
@@ -308,7 +309,7 @@ async def test_an_install_never_lowers_the_term(tmp_path: Path) -> None:
     mark = InstallMark(OTHER, HardState(Term(4), NodeId(3)))
     async with open_node(tmp_path) as stores:
         await stores.log.write(write(hard_state=(6, 1)))
-        await stores.state.checkpoint(meta(50, 4, install=mark), [])
+        await install(stores, meta(50, 4, install=mark), [])
         await stores.log.reset(Index(50), Term(4), mark)
     async with open_node(tmp_path) as stores:
         assert stores.recovery.log.hard_state == HardState(Term(6), NodeId(1))

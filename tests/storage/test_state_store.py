@@ -19,6 +19,7 @@ from raftd.storage.open import Stores
 from raftd.storage.types import InstallMark, Sizes
 from tests.storage.tools import (
     entries,
+    install,
     meta,
     newest,
     open_node,
@@ -124,7 +125,7 @@ async def test_an_install_replaces_everything(tmp_path: Path) -> None:
         await fill_log(stores)
         await stores.state.checkpoint(meta(10), pack([row(1, b"a"), row(2, b"b")]))
         installed = meta(90, 2, install=MARK)
-        await stores.state.checkpoint(installed, pack([row(3, b"c")]))
+        await install(stores, installed, [row(3, b"c")])
         await stores.log.reset(Index(90), Term(2), MARK)
         assert rows_of(stores) == {(1, b"\0\0\0\3"): b"c"}
         await stores.log.write(write(entries(91, 91, term=2), commit=91))
@@ -227,8 +228,7 @@ async def test_an_install_overtakes_a_merge(
 
         def install_first(rows: Iterator[Row]) -> Iterator[bytes]:
             installed = meta(90, 2, install=MARK)
-            chunks = real_pack([row(3, b"installed")])
-            work = stores.state.checkpoint(installed, chunks)
+            work = install(stores, installed, [row(3, b"installed")])
             asyncio.run_coroutine_threadsafe(work, loop).result()
             return real_pack(rows)
 

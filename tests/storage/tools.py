@@ -97,6 +97,17 @@ async def checkpoint(stores: Stores, rows: Sequence[Row], applied: int) -> None:
     await stores.state.checkpoint(meta(applied), pack(rows))
 
 
+async def install(stores: Stores, mark: CheckpointMeta, rows: Sequence[Row]) -> None:
+    """Stage a snapshot, chunk by chunk, and make it the state."""
+    assert mark.install is not None
+    offer_id = mark.install.install_id
+    chunks = list(pack(rows))
+    await stores.state.stage(offer_id, 0, [])
+    for number, chunk in enumerate(chunks):
+        await stores.state.stage(offer_id, number, [chunk])
+    await stores.state.install(offer_id, len(chunks), mark)
+
+
 def copy_directory(source: Path, target: Path) -> Path:
     """Take what a crash at this moment would leave: no shared memory file."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*-shm"))
