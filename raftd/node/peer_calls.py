@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 __all__ = [
+    "AskMark",
     "AskStatus",
     "FinishSnapshot",
     "ForwardKeepAlive",
@@ -129,8 +130,20 @@ class FinishSnapshot(_Tagged, frozen=True, tag=7):
     term: int
 
 
+class AskMark(_Tagged, frozen=True, tag=12):
+    """Have all members take a checkpoint soon.
+
+    Attributes:
+        index: At this entry, which is committed, or behind it.
+    """
+
+    index: int
+
+
 SnapshotCall = OfferSnapshot | SendChunks | FinishSnapshot
-PeerCall = ForwardWrite | ForwardKeepAlive | AskStatus | TellDigest | SnapshotCall
+PeerCall = (
+    ForwardWrite | ForwardKeepAlive | AskStatus | TellDigest | SnapshotCall | AskMark
+)
 
 
 class Forwarded(_Tagged, frozen=True, tag=1):
