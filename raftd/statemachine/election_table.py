@@ -5,6 +5,7 @@ It knows nothing of candidates in line; every change goes through the undo journ
 Source: SEMANTICS.md section 5.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from sortedcontainers import SortedDict
@@ -12,6 +13,7 @@ from sortedcontainers import SortedDict
 from raftd.statemachine.context import Context
 from raftd.statemachine.election_state import Candidate, Election
 from raftd.statemachine.events import ElectionEvent
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import LeaseKeeper
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.tables import Rank, Table
@@ -151,9 +153,11 @@ class ElectionTable:
         if election.leader is not None:
             self._names[election.epoch] = name
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Attach the loaded leaders to their leases."""
-        for election in self._elections.values():
-            leader = election.leader
-            if leader is not None:
-                self._leases.reattach(leader.lease, Rank.ELECTIONS, election.epoch)
+        return in_steps(self._elections.values(), self._reattach)
+
+    def _reattach(self, election: Election) -> None:
+        leader = election.leader
+        if leader is not None:
+            self._leases.reattach(leader.lease, Rank.ELECTIONS, election.epoch)

@@ -11,7 +11,7 @@ Rules:
 Source: SEMANTICS.md section 5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from raftd.statemachine import election_checks, refusals
@@ -31,6 +31,7 @@ from raftd.statemachine.election_state import (
     view_of,
 )
 from raftd.statemachine.election_table import ElectionTable
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import EndReason, Handlers, LeaseKeeper, Module
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.elections import (
@@ -304,11 +305,13 @@ class Elections(Module):
         else:
             self._table.load(str(key), value)
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Attach claims, arm timers, find out who is due."""
-        self._table.loaded()
-        self._waiting.loaded()
-        for name in self._waiting.names():
-            election = self._table.find(name)
-            assert election is not None, f"somebody stands in {name}"
-            self._backlog.load(name, is_due=self._due(election) is not None)
+        yield from self._table.loaded()
+        yield from self._waiting.loaded()
+        yield from in_steps(self._waiting.names(), self._find_due)
+
+    def _find_due(self, name: str) -> None:
+        election = self._table.find(name)
+        assert election is not None, f"somebody stands in {name}"
+        self._backlog.load(name, is_due=self._due(election) is not None)

@@ -14,6 +14,7 @@ Source: SEMANTICS.md section 2; DESIGN.md section 5 (one history).
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final, Protocol
 
@@ -29,6 +30,7 @@ from raftd.statemachine.events import (
     JobEvent,
     LockLost,
 )
+from raftd.statemachine.loading import STEP_ROWS
 from raftd.statemachine.module import Handlers, Module
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import CompactHistory, HistoryCompacted, KeyValue
@@ -221,21 +223,29 @@ class History(Module):
         else:
             self._loading.append((key, _decode(value)))
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Give every key event its record."""
-        for first_rev, stored in self._loading:
-            last_rev, now_ms, size_bytes, events = stored
-            record = HistoryRecord(
-                first_rev,
-                last_rev,
-                now_ms,
-                size_bytes,
-                [self._restore(event) for event in events],
-            )
-            self._records.append(record)
-            self._by_first[first_rev] = record
-            self.size_bytes += size_bytes
+        left = STEP_ROWS
+        for loaded in self._loading:
+            self._restore_record(loaded)
+            left -= 1 + len(loaded[1][-1])
+            if left <= 0:
+                left = STEP_ROWS
+                yield
         self._loading = []
+
+    def _restore_record(self, loaded: tuple[int, _Stored]) -> None:
+        first_rev, (last_rev, now_ms, size_bytes, events) = loaded
+        record = HistoryRecord(
+            first_rev,
+            last_rev,
+            now_ms,
+            size_bytes,
+            [self._restore(event) for event in events],
+        )
+        self._records.append(record)
+        self._by_first[first_rev] = record
+        self.size_bytes += size_bytes
 
     def _restore(self, event: _StoredEvent) -> Event:
         if not isinstance(event, _KeyRef):

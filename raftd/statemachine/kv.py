@@ -7,7 +7,7 @@ share its revision. Deletes always pass the quota. ``key_bytes_max`` and
 Source: SEMANTICS.md sections 0 and 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -16,6 +16,7 @@ import msgspec
 from raftd.statemachine import refusals
 from raftd.statemachine.answers import Answer
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import EndReason, Handlers, LeaseKeeper, Module
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import (
@@ -344,12 +345,14 @@ class Kv(Module):
             KeyValue(key[:-REVISION_BYTES], content, create_rev, rev, version, lease)
         )
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Index the versions and hang the keys on their leases."""
-        self._versions.loaded()
-        for key, record in self._live.items():
-            if record.lease:
-                self._leases.reattach(record.lease, self.rank, key)
+        yield from self._versions.loaded()
+        yield from in_steps(self._live.values(), self._reattach)
+
+    def _reattach(self, record: KeyValue) -> None:
+        if record.lease:
+            self._leases.reattach(record.lease, self.rank, record.key)
 
 
 def _parse(value: bytes) -> int | None:

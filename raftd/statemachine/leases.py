@@ -12,7 +12,7 @@ Rules:
 Source: SEMANTICS.md section 1; RELIABILITY.md rules 35 to 38.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Protocol
@@ -22,6 +22,7 @@ import msgspec
 from raftd.statemachine import refusals
 from raftd.statemachine.answers import Answer
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import EndReason, Handlers, Module
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.leases import (
@@ -318,12 +319,13 @@ class Leases(Module):
             ttl_ms, claimant, deadline_ms, is_session=is_session
         )
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Arm every lease's timer."""
-        for lease, found in self._leases.items():
-            self.context.timers.lease.arm(
-                found.deadline_ms, self.rank, (_EXPIRY, lease)
-            )
+        return in_steps(self._leases, self._arm_loaded)
+
+    def _arm_loaded(self, lease: int) -> None:
+        deadline_ms = self._leases[lease].deadline_ms
+        self.context.timers.lease.arm(deadline_ms, self.rank, (_EXPIRY, lease))
 
 
 def _id(key: RowKey) -> int:

@@ -5,12 +5,14 @@ It knows nothing of waiters; every change goes through the undo journal.
 Source: SEMANTICS.md section 4.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from sortedcontainers import SortedDict
 
 from raftd.statemachine.context import Context
 from raftd.statemachine.events import LockLost, LossReason
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.lock_state import Lock, LockChange, LockClaim
 from raftd.statemachine.module import LeaseKeeper
 from raftd.statemachine.schema.base import Refusal
@@ -173,10 +175,12 @@ class LockTable:
             self._names[token] = name
             self._tokens[name, claim.lease, claim.claimant] = token
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Attach the loaded holders to their leases and arm the timers."""
-        for lock in self._locks.values():
-            for token, claim in lock.holders.items():
-                self._leases.reattach(claim.lease, Rank.LOCKS, token)
-            if lock.closed_until_ms:
-                self._arm(lock)
+        return in_steps(self._locks.values(), self._reattach)
+
+    def _reattach(self, lock: Lock) -> None:
+        for token, claim in lock.holders.items():
+            self._leases.reattach(claim.lease, Rank.LOCKS, token)
+        if lock.closed_until_ms:
+            self._arm(lock)

@@ -12,7 +12,7 @@ Rules:
 Source: SEMANTICS.md section 4; RELIABILITY.md scenarios 48 and 53.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from raftd.statemachine import lock_checks, refusals
@@ -24,6 +24,7 @@ from raftd.statemachine.claim_checks import (
     lease_ended_waiting,
 )
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.lock_state import Lock, LockChange, LockClaim, LockView, view_of
 from raftd.statemachine.lock_table import OPEN_TIMER, LockTable
 from raftd.statemachine.module import EndReason, Handlers, LeaseKeeper, Module
@@ -305,11 +306,13 @@ class Locks(Module):
         else:
             self._table.load(str(key), value)
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Attach claims, arm timers, find out who is due."""
-        self._table.loaded()
-        self._waiting.loaded()
-        for name in self._waiting.names():
-            lock = self._table.find(name)
-            assert lock is not None, f"somebody waits for {name}"
-            self._backlog.load(name, is_due=self._due(lock) is not None)
+        yield from self._table.loaded()
+        yield from self._waiting.loaded()
+        yield from in_steps(self._waiting.names(), self._find_due)
+
+    def _find_due(self, name: str) -> None:
+        lock = self._table.find(name)
+        assert lock is not None, f"somebody waits for {name}"
+        self._backlog.load(name, is_due=self._due(lock) is not None)

@@ -10,8 +10,8 @@ node stops, loudly; it never goes on with a state that may differ.
 Source: DESIGN.md section 5.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from raftd.statemachine.answers import (
     Answer,
@@ -22,15 +22,21 @@ from raftd.statemachine.answers import (
 )
 from raftd.statemachine.context import Context
 from raftd.statemachine.limits import DEFAULT_LIMITS, Limits
+from raftd.statemachine.loading import (
+    ROW_OVERHEAD_BYTES,
+    STEP_BYTES,
+    RowsByTable,
+    sort,
+)
 from raftd.statemachine.module import Handler, Module, handlers_of
 from raftd.statemachine.registry import Modules
 from raftd.statemachine.rows import DIGEST_BYTES, Checkpoint, Row
 from raftd.statemachine.schema.base import Command, Refusal, Result
 from raftd.statemachine.schema.entry import MarkEntry, Request, decode_batch
-from raftd.statemachine.tables import RowKey, Table, unpack_key
+from raftd.statemachine.tables import RowKey, Table, key_unpacker
 from raftd.statemachine.timers import TimerHeap
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "MachineLoading"]
 
 
 class Machine:
@@ -237,61 +243,108 @@ class Machine:
     def take_checkpoint(self) -> Checkpoint:
         """Begin the checkpoint of a mark, right after the entry was applied.
 
-        The rows of the checkpoint before must have been taken to the last one: its
-        digest is a part of this one's.
+        Those before it need not be taken to the end, but are to be ended in order:
+        the digest of each is a part of the next one's.
         """
         assert self._marking is not None, "a checkpoint is taken at a mark only"
-        if self._checkpoint is not None:
-            self._close_checkpoint(self._checkpoint)
         self._marking = None
-        self._checkpoint = self.context.rows.take(self.applied_index, self.digest)
+        self.checkpoint_written()
+        self._checkpoint = self.context.rows.take(
+            self.applied_index, self._checkpoint or self.digest
+        )
         return self._checkpoint
 
     def checkpoint_written(self) -> None:
-        """Note that all rows of the newest checkpoint were taken."""
-        if self._checkpoint is not None:
-            self._close_checkpoint(self._checkpoint)
+        """Learn the digest of the newest checkpoint, if all rows of it were taken."""
+        checkpoint = self._checkpoint
+        if checkpoint is not None and checkpoint.is_done:
+            self.digest = checkpoint.digest
+            self.digest_index = checkpoint.index
             self._checkpoint = None
 
-    def _close_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self.digest = checkpoint.digest
-        self.digest_index = checkpoint.index
+    # --- load ----------------------------------------------------------------------
 
     @classmethod
     def load(
         cls, limits: Limits, rows: Iterable[Row], *, index: int, digest: bytes
-    ) -> Self:
-        """Build the state that a series of checkpoints describes.
-
-        Args:
-            limits: As those the rows were made under.
-            rows: Of all checkpoints, oldest first; a later row replaces an earlier.
-            index: Of the newest checkpoint.
-            digest: Of the newest checkpoint.
+    ) -> "Machine":
+        """Build the state that a series of checkpoints describes; see MachineLoading.
 
         Raises:
             msgspec.DecodeError: A row is damaged.
             ValueError: A row's table or key is unknown.
         """
-        machine = cls(limits)
-        machine.applied_index = machine.digest_index = index
-        machine.digest = digest
-        newest: dict[int, dict[bytes, bytes]] = {}
-        for table, key, value in rows:
-            if value is None:
-                newest.setdefault(table, {}).pop(key, None)
-            else:
-                newest.setdefault(table, {})[key] = value
-        for number in sorted(newest):
-            table_of = Table(number)
-            module = machine._by_table[number]
-            found = newest.pop(number)
-            # Sorted, as the order on disk differs from member to member.
-            for key in sorted(found):
-                module.load_row(number, unpack_key(table_of, key), found[key])
-        for module in machine.modules.all:
-            module.loaded()
-        return machine
+        loading = MachineLoading(limits, index=index, digest=digest)
+        loading.feed(rows)
+        return loading.finish()
+
+    def load_steps(self, rows: RowsByTable) -> Iterator[None]:
+        """Take up all rows, in small steps; only for a machine that is still empty."""
+        for number, found in rows.take():
+            table = Table(number)
+            load = self._by_table[number].load_row
+            unpack = key_unpacker(table)
+            keys: list[bytes] = []
+            yield from sort(found, keys)
+            take = found.pop
+            room_bytes = STEP_BYTES
+            for key in keys:
+                value = take(key)
+                load(number, unpack(key), value)
+                room_bytes -= ROW_OVERHEAD_BYTES + len(value)
+                if room_bytes <= 0:
+                    room_bytes = STEP_BYTES
+                    yield
+        for module in self.modules.all:
+            yield from module.loaded()
+            yield
+
+    def become(self, other: "Machine") -> None:
+        """Take over the whole state of a machine that was loaded, in its place.
+
+        Whoever holds this machine goes on with the new state: nobody may hold on to a
+        part of a machine. ``other`` gets the old one, to be let go of.
+        """
+        own, others = vars(self), vars(other)
+        old = dict(own)
+        own.update(others)
+        others.update(old)
+        self._handlers[MarkEntry] = self._mark
+
+
+class MachineLoading:
+    """A machine on its way out of rows.
+
+    Args:
+        limits: As those the rows were made under.
+        index: Of the newest checkpoint.
+        digest: Of the newest checkpoint.
+    """
+
+    def __init__(self, limits: Limits, *, index: int, digest: bytes) -> None:
+        self.machine: Final = Machine(limits)
+        self.machine.applied_index = self.machine.digest_index = index
+        self.machine.digest = digest
+        self._rows: Final = RowsByTable()
+
+    def feed(self, rows: Iterable[Row]) -> None:
+        """Take in rows, oldest first; a later row replaces an earlier."""
+        self._rows.add(rows)
+
+    def steps(self) -> Iterator[None]:
+        """Build the machine when all rows were fed; it is ready after the last step.
+
+        Raises:
+            msgspec.DecodeError: A row is damaged.
+            ValueError: A row's table or key is unknown.
+        """
+        return self.machine.load_steps(self._rows)
+
+    def finish(self) -> Machine:
+        """Build the machine at once; see ``steps``."""
+        for _ in self.steps():
+            pass
+        return self.machine
 
 
 def _sort_key(promotion: tuple[int, RowKey]) -> Any:

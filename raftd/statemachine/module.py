@@ -12,7 +12,7 @@ Source: DESIGN.md section 5.
 """
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from raftd.statemachine.answers import Answer
@@ -99,11 +99,12 @@ class Module:
         """Take up a row; rows of a table come sorted by their packed keys."""
         raise AssertionError(f"{self.rank.name} has no table {table} with {key!r}")
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """All rows are loaded: rebuild indexes, attach claims, arm timers.
 
-        Called in the order of ranks.
+        Called in the order of ranks, and done in small steps; see ``loading.in_steps``.
         """
+        return iter(())
 
 
 class LeaseKeeper(Protocol):

@@ -4,6 +4,8 @@ Rules:
 * A row is marked *before* it is changed. At a mark the set of changed rows is swapped
   for an empty one and encoded later, in slices, while new entries are applied: a row
   about to change while the checkpoint still owes it is encoded at that moment.
+* Several checkpoints may owe rows at once, and each row is owed by one of them at the
+  most: whatever changed after a mark was encoded for that mark's checkpoint before.
 * A mark of a refused command stays: its row is then written unchanged. Marks follow
   from the log alone, so every member writes the same rows at the same index.
 * No encoded row is kept once the checkpoint is written, and no hash per row.
@@ -51,13 +53,13 @@ class Checkpoint:
         index: int,
         changed: list[_OwedRows],
         encode: Encode,
-        previous_digest: bytes,
+        previous: "Checkpoint | bytes",
     ) -> None:
         self.index: Final = index
         self.is_done = False
         self._owed: Final = changed
         self._encode: Final = encode
-        self._previous: Final = previous_digest
+        self._previous: Checkpoint | bytes = previous
         self._sum = 0
         self._digest = b""
 
@@ -68,8 +70,21 @@ class Checkpoint:
 
     @property
     def digest(self) -> bytes:
-        """The state's digest at ``index``; known once all rows were taken."""
+        """The state's digest at ``index``.
+
+        Known once all rows were taken, of this checkpoint and of those before it.
+        """
         assert self.is_done, "the digest is known when all rows are encoded"
+        if not self._digest:
+            previous = self._previous
+            if isinstance(previous, Checkpoint):
+                previous = previous.digest
+            total = (self._sum % _MODULUS).to_bytes(DIGEST_BYTES, "big")
+            self._digest = hashlib.blake2b(
+                previous + self.index.to_bytes(8, "big") + total,
+                digest_size=DIGEST_BYTES,
+            ).digest()
+            self._previous = b""
         return self._digest
 
     def rows(self) -> Iterator[Row]:
@@ -84,8 +99,7 @@ class Checkpoint:
                 row = (table, pack_key(key), value)
                 self._sum += _hash(row)
                 yield row
-        if not self.is_done:
-            self._finish()
+        self.is_done = True
 
     def pay(self, table: int, key: RowKey) -> None:
         """Encode a row now, because it is about to change."""
@@ -93,28 +107,13 @@ class Checkpoint:
         if isinstance(owed.get(key), _Owed):
             owed[key] = self._encode(table, key)
 
-    def pay_all(self) -> None:
-        """Encode everything now; the rows can still be taken later."""
-        for table, owed in enumerate(self._owed):
-            for key, state in owed.items():
-                if isinstance(state, _Owed):
-                    owed[key] = self._encode(table, key)
-
-    def _finish(self) -> None:
-        total = (self._sum % _MODULUS).to_bytes(DIGEST_BYTES, "big")
-        self._digest = hashlib.blake2b(
-            self._previous + self.index.to_bytes(8, "big") + total,
-            digest_size=DIGEST_BYTES,
-        ).digest()
-        self.is_done = True
-
 
 class Rows:
     """The rows changed since the last mark."""
 
     def __init__(self) -> None:
         self._changed = _empty()
-        self._checkpoint: Checkpoint | None = None
+        self._open: list[Checkpoint] = []
         self._encoders: dict[int, Encode] = {}
 
     def register(self, table: int, encode: Encode) -> None:
@@ -128,19 +127,26 @@ class Rows:
         if key in changed:
             return
         changed[key] = _OWED
-        checkpoint = self._checkpoint
-        if checkpoint is not None:
-            if checkpoint.is_done:
-                self._checkpoint = None
-            else:
-                checkpoint.pay(table, key)
+        if self._open:
+            self._pay(table, key)
 
-    def take(self, index: int, previous_digest: bytes) -> Checkpoint:
-        """Begin a checkpoint of what changed; the one before must be done."""
-        assert self._checkpoint is None or self._checkpoint.is_done
-        checkpoint = Checkpoint(index, self._changed, self._encode_row, previous_digest)
+    def _pay(self, table: int, key: RowKey) -> None:
+        for checkpoint in self._open:
+            checkpoint.pay(table, key)
+        if self._open[0].is_done:
+            self._open = [each for each in self._open if not each.is_done]
+
+    def take(self, index: int, previous: Checkpoint | bytes) -> Checkpoint:
+        """Begin a checkpoint of what changed.
+
+        Args:
+            index: Of the mark.
+            previous: The checkpoint before it, or that one's digest.
+        """
+        checkpoint = Checkpoint(index, self._changed, self._encode_row, previous)
         self._changed = _empty()
-        self._checkpoint = checkpoint
+        self._open = [each for each in self._open if not each.is_done]
+        self._open.append(checkpoint)
         return checkpoint
 
     def _encode_row(self, table: int, key: RowKey) -> bytes | None:

@@ -14,6 +14,7 @@ Rules:
 Source: SEMANTICS.md section 1 (numbers); RELIABILITY.md rule 47.
 """
 
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ import msgspec
 from raftd.statemachine import refusals
 from raftd.statemachine.answers import Answer, Pending
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import EndReason, Handlers, Module
 from raftd.statemachine.schema.base import Reason, Refusal, Result
 from raftd.statemachine.schema.entry import AnyResult, Request
@@ -359,12 +361,15 @@ class Sessions(Module):
         self._sessions[session] = found
         self._by_hash[key_hash] = session
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Arm the timers of closed sessions, and count them."""
-        for session, found in self._sessions.items():
-            if found.closed_at_ms is not None:
-                self._closed_count += 1
-                self._arm(session, found.closed_at_ms)
+        return in_steps(self._sessions, self._arm_loaded)
+
+    def _arm_loaded(self, session: int) -> None:
+        closed_at_ms = self._sessions[session].closed_at_ms
+        if closed_at_ms is not None:
+            self._closed_count += 1
+            self._arm(session, closed_at_ms)
 
 
 def _id(key: RowKey) -> int:

@@ -10,9 +10,19 @@ Source: DESIGN.md section 5.
 """
 
 import enum
+from collections.abc import Callable
 from typing import Final
 
-__all__ = ["KEY_KINDS", "KeyKind", "Rank", "RowKey", "Table", "pack_key", "unpack_key"]
+__all__ = [
+    "KEY_KINDS",
+    "KeyKind",
+    "Rank",
+    "RowKey",
+    "Table",
+    "key_unpacker",
+    "pack_key",
+    "unpack_key",
+]
 
 RowKey = bytes | int | str
 """A row's key as its module holds it."""
@@ -98,12 +108,29 @@ def unpack_key(table: Table, data: bytes) -> RowKey:
     Raises:
         ValueError: The bytes are no key of this table: the row is damaged.
     """
+    return key_unpacker(table)(data)
+
+
+def key_unpacker(table: Table) -> Callable[[bytes], RowKey]:
+    """Return what ``unpack_key`` does for a table, for many keys."""
     match KEY_KINDS[table]:
         case KeyKind.BYTES:
-            return data
+            return _unpack_bytes
         case KeyKind.TEXT:
-            return data.decode()
+            return _unpack_text
         case KeyKind.NUMBER:
-            if len(data) != 8:
-                raise ValueError(f"a key of table {table.name} has {len(data)} bytes")
-            return int.from_bytes(data, "big")
+            return _unpack_number
+
+
+def _unpack_bytes(data: bytes) -> RowKey:
+    return data
+
+
+def _unpack_text(data: bytes) -> RowKey:
+    return data.decode()
+
+
+def _unpack_number(data: bytes) -> RowKey:
+    if len(data) != 8:
+        raise ValueError(f"the key of a numbered row has {len(data)} bytes, not 8")
+    return int.from_bytes(data, "big")

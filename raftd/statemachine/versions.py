@@ -19,6 +19,7 @@ from typing import Final
 from sortedcontainers import SortedList
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.schema.kv import KeyValue
 from raftd.statemachine.tables import Table
 
@@ -38,6 +39,8 @@ class Versions:
         self._index: SortedList = SortedList()
         self._chains: Final[dict[bytes, list[KeyValue]]] = {}
         self._ghosts: SortedList = SortedList()
+        self._tombstones: Final[list[KeyValue]] = []
+        """Those that were loaded, until all records are."""
 
     # --- reads -------------------------------------------------------------------
 
@@ -210,21 +213,26 @@ class Versions:
 
     def load(self, record: KeyValue) -> None:
         """Take up a record; a key's records come by rising revision."""
-        self._chains.setdefault(record.key, []).append(record)
+        key = record.key
+        previous = self.live.get(key)
+        self.live[key] = record
+        if previous is not None:
+            self._chains.setdefault(key, []).append(previous)
+        if not record.version:
+            self._tombstones.append(record)
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Tell present versions from older ones and build the indexes."""
-        done = []
-        for key, chain in self._chains.items():
-            if chain[-1].version:
-                self.live[key] = chain.pop()
-            else:
-                self._ghosts.add(key)
-            if not chain:
-                done.append(key)
-        for key in done:
-            del self._chains[key]
-        self._index = SortedList(self.live)
+        yield from in_steps(self._tombstones, self._bury)
+        self._tombstones.clear()
+        yield from in_steps(self.live, self._index.add)
+
+    def _bury(self, tombstone: KeyValue) -> None:
+        key = tombstone.key
+        if self.live.get(key) is tombstone:
+            del self.live[key]
+            self._chains.setdefault(key, []).append(tombstone)
+            self._ghosts.add(key)
 
 
 def _between(keys: SortedList, start: bytes, end: bytes) -> Iterator[bytes]:

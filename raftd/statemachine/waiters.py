@@ -25,6 +25,7 @@ from sortedcontainers import SortedDict
 from raftd.statemachine import refusals
 from raftd.statemachine.claim_checks import check_growth
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import LeaseKeeper
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.tables import Rank, Table
@@ -187,11 +188,14 @@ class Waiting(Generic[W]):
         self._tickets[party] = (*self._tickets.get(party, ()), ticket)
         self._lines.setdefault(waiter.name, SortedDict())[ticket] = None
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Attach the loaded waiters to their leases and arm their timers."""
-        for ticket, waiter in self._waiters.items():
-            self._leases.reattach(waiter.lease, self._rank, ticket)
-            self._arm(ticket, waiter)
+        return in_steps(self._waiters, self._reattach)
+
+    def _reattach(self, ticket: int) -> None:
+        waiter = self._waiters[ticket]
+        self._leases.reattach(waiter.lease, self._rank, ticket)
+        self._arm(ticket, waiter)
 
     def _check_room(self, waiter: W) -> Refusal | None:
         limits = self._context.limits

@@ -13,7 +13,7 @@ the journal, so a refused command leaves nothing; counts and indexes follow from
 Source: SEMANTICS.md section 6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from raftd.statemachine.context import Context
@@ -270,11 +270,11 @@ class Queues(Module):
             case _:
                 raise AssertionError(f"table {table} is not of queues")
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Rebuild indexes, attach reservations, arm timers."""
-        self._table.loaded()
-        self._life.loaded()
-        self._deadlines.arm_loaded()
+        yield from self._table.loaded()
+        yield from self._life.loaded()
+        yield from self._deadlines.loaded()
 
 
 def _number(key: RowKey) -> int:

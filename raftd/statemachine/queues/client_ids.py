@@ -8,13 +8,14 @@ Source: SEMANTICS.md section 6 (final → gone); RELIABILITY.md scenario 59.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 from sortedcontainers import SortedList
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.queues.table import TimerKind
 from raftd.statemachine.schema.jobs import JobState
 from raftd.statemachine.tables import Rank, Table
@@ -103,11 +104,14 @@ class ClientIds:
         """Take up a remembered id."""
         self._ids[digest] = _decode(value)
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Rebuild the order, and arm the timer."""
-        self._line.update((found[2], digest) for digest, found in self._ids.items())
+        yield from in_steps(self._ids, self._line_up)
         if self._line:
             self._arm(self._line[0][0])
+
+    def _line_up(self, digest: bytes) -> None:
+        self._line.add((self._ids[digest][2], digest))
 
     def _arm(self, went_ms: int) -> None:
         self._context.timers.lease.arm(

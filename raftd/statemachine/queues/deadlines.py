@@ -7,11 +7,13 @@ has passed: then the job expires as soon as it waits again.
 Source: SEMANTICS.md section 6, the rows "timer" of the table.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.module import EndReason, LeaseKeeper
 from raftd.statemachine.queues.jobs import Job, is_final
 from raftd.statemachine.queues.life import Life
@@ -102,21 +104,22 @@ class Deadlines:
         if until_ms < held.until_ms:
             self._table.arm(TimerKind.RESERVATION, job.token, until_ms)
 
-    def arm_loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Attach and arm what the loaded jobs ask for."""
-        table, life = self._table, self._life
-        for job in table.jobs.values():
-            held = job.held
-            if held is not None:
-                if held.lease:
-                    self._leases.reattach(held.lease, Rank.QUEUES, job.id)
-                table.arm(TimerKind.RESERVATION, job.token, held.until_ms)
-            life.arm_due(job)
-            extra = job.extra
-            if extra is not None and extra.deadline_ms is not None:
-                table.arm(TimerKind.DEADLINE, job.id, extra.deadline_ms)
-        for queue in table.queues.values():
-            life.retention.rearm(queue)
+        yield from in_steps(self._table.jobs.values(), self._arm_loaded)
+        yield from in_steps(self._table.queues.values(), self._life.retention.rearm)
+
+    def _arm_loaded(self, job: Job) -> None:
+        table = self._table
+        held = job.held
+        if held is not None:
+            if held.lease:
+                self._leases.reattach(held.lease, Rank.QUEUES, job.id)
+            table.arm(TimerKind.RESERVATION, job.token, held.until_ms)
+        self._life.arm_due(job)
+        extra = job.extra
+        if extra is not None and extra.deadline_ms is not None:
+            table.arm(TimerKind.DEADLINE, job.id, extra.deadline_ms)
 
     def _until_ms(self, job: Job) -> int:
         assert job.held is not None

@@ -12,9 +12,11 @@ Source: SEMANTICS.md section 6 (after).
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from typing import Final
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.queues.jobs import ORDER_MASK, Job
 from raftd.statemachine.queues.table import JobTable
 
@@ -55,11 +57,13 @@ class Family:
             parent for parent in job.waits_for if parent not in parents
         )
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Rebuild the index."""
-        for job in self._table.jobs.values():
-            for parent in job.waits_for:
-                self._link(parent, job.id)
+        return in_steps(self._table.jobs.values(), self._link_loaded)
+
+    def _link_loaded(self, job: Job) -> None:
+        for parent in job.waits_for:
+            self._link(parent, job.id)
 
     def _link(self, parent: int, child: int) -> None:
         insort(self._children.setdefault(parent, []), child)

@@ -10,6 +10,7 @@ Rules:
 Source: SEMANTICS.md section 6, the table of states.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -140,11 +141,11 @@ class Life:
             self.client_ids.remember(job.client_id, job.id, state)
         self._table.remove(job)
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Rebuild what follows from the loaded jobs."""
-        self.client_ids.loaded()
-        self.uniques.loaded()
-        self.family.loaded()
+        yield from self.client_ids.loaded()
+        yield from self.uniques.loaded()
+        yield from self.family.loaded()
 
     # --- helpers ---------------------------------------------------------------
 

@@ -8,7 +8,6 @@ follows from the jobs alone, however the index came to be.
 Source: SEMANTICS.md section 6 (Reserve).
 """
 
-from collections.abc import Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
@@ -55,12 +54,6 @@ class ReadyJobs:
         lane.remove(order)
         if not lane and len(self._lanes) > _EMPTY_LANES_MAX:
             del self._lanes[type_]
-
-    def fill(self, type_: str, orders: Iterable[int]) -> None:
-        """Put many jobs in at once."""
-        lane = self._lanes.setdefault(type_, SortedList())
-        lane.update(orders)
-        self._heads = None
 
     def first(self, types: tuple[str, ...] = ()) -> int | None:
         """Return the order of the next job of these types (empty: of any)."""

@@ -12,13 +12,14 @@ Source: SEMANTICS.md section 6; DESIGN.md section 5.
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from raftd.statemachine.context import Context
 from raftd.statemachine.events import JobEvent
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.queues.groups import Groups
 from raftd.statemachine.queues.jobs import (
     Job,
@@ -244,29 +245,16 @@ class JobTable:
         """Take up a payload's row; the job's own came before."""
         self.jobs[job].payload = value
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Rebuild every index from the loaded jobs."""
-        ids: dict[str, list[int]] = {}
-        ready: dict[tuple[str, str], list[int]] = {}
-        for job in self.jobs.values():
-            ids.setdefault(job.queue, []).append(job.id)
-            if job.client_id:
-                self.by_client_id[job.client_id] = job.id
-            if job.state is JobState.READY:
-                orders = ready.setdefault((job.queue, job.type), [])
-                orders.append(order_of(job))
-                self.queues[job.queue].counts[JobState.READY] += 1
-                if job.group:
-                    self.groups.add(job)
-            else:
-                self._place(job, self.queues[job.queue])
-        for name, numbers in ids.items():
-            self.queues[name].ids.update(numbers)
-        self._fill_ready(ready.items())
+        return in_steps(self.jobs.values(), self._index)
 
-    def _fill_ready(self, ready: Iterable[tuple[tuple[str, str], list[int]]]) -> None:
-        for (name, type_), orders in ready:
-            self.queues[name].ready.fill(type_, orders)
+    def _index(self, job: Job) -> None:
+        queue = self.queues[job.queue]
+        queue.ids.add(job.id)
+        if job.client_id:
+            self.by_client_id[job.client_id] = job.id
+        self._place(job, queue)
 
 
 def _uncount(queue: Queue, total: Total) -> None:

@@ -13,11 +13,13 @@ Rules:
 Source: SEMANTICS.md section 6 (unique).
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import in_steps
 from raftd.statemachine.queues.client_ids import hash_text
 from raftd.statemachine.queues.jobs import Job, is_final
 from raftd.statemachine.queues.table import TimerKind
@@ -136,15 +138,20 @@ class UniqueKeys:
         """Take up a window."""
         self._holders[digest] = _decode(value)
 
-    def loaded(self) -> None:
+    def loaded(self) -> Iterator[None]:
         """Find the keys of loaded jobs again, and arm the windows' timers."""
-        for digest, found in self._holders.items():
-            if isinstance(found, _Window):
-                self._arm(digest, found.until_ms)
-        for job in self._jobs.values():
-            unique = _unique_of(job)
-            if unique is not None and _has_key(job, unique):
-                self._holders[_digest(job.queue, unique)] = job.id
+        yield from in_steps(self._holders, self._arm_loaded)
+        yield from in_steps(self._jobs.values(), self._find_key)
+
+    def _arm_loaded(self, digest: bytes) -> None:
+        found = self._holders[digest]
+        if isinstance(found, _Window):
+            self._arm(digest, found.until_ms)
+
+    def _find_key(self, job: Job) -> None:
+        unique = _unique_of(job)
+        if unique is not None and _has_key(job, unique):
+            self._holders[_digest(job.queue, unique)] = job.id
 
     def _free(self, job: Job, unique: UniqueSpec) -> None:
         digest = _digest(job.queue, unique)
