@@ -10,7 +10,7 @@ Source: DESIGN.md section 7; SEMANTICS.md section 0.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from raftd.consensus.ready import SoftState
@@ -43,7 +43,7 @@ from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import seal
 
-__all__ = ["MemberDesk", "Node", "StatusTeller"]
+__all__ = ["BackupMaker", "MemberDesk", "Node", "StatusTeller"]
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class Node:
         self._trouble: Refusal | None = None
         self.peer_service: StatusTeller | None = None
         self.desk: MemberDesk | None = None
+        self.backups: BackupMaker | None = None
         driver.on_soft = self._on_soft
         driver.on_applied = self._on_applied
         driver.on_turn = self._on_turn
@@ -300,6 +301,16 @@ class Node:
         assert self.desk is not None, "the composition root sets it"
         return await self.desk.transfer_leadership(to, timeout_s)
 
+    async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
+        """Make a backup of the whole state; see ``NodeService``."""
+        assert self.backups is not None, "the composition root sets it"
+        return await self.backups.backup(timeout_s)
+
+    def mark_beyond(self, index: int) -> None:
+        """Have all members take a checkpoint at an entry or behind it, if leading."""
+        self.driver.replica.mark_beyond(index)
+        self.driver.wake()
+
     async def leader_changed(self) -> None:
         """Wait until role, leader or term change, or writes are refused."""
         await self._leader_changed.wait()
@@ -314,6 +325,13 @@ class StatusTeller(Protocol):
 
     async def status(self, *, is_for_all: bool) -> Sequence[MemberState]:
         """Say how this member, or each member, does."""
+
+
+class BackupMaker(Protocol):
+    """Makes backups of a member's state; see ``backup``."""
+
+    async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
+        """Begin a backup."""
 
 
 class MemberDesk(Protocol):

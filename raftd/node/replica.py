@@ -83,6 +83,8 @@ class Replica:
         self._applied_bytes = 0
         self._mark_due_ms = 0
         self._is_mark_pending = False
+        self._last_mark = 0
+        self._mark_wanted = 0
         self._refusal: Refusal | None = None
         self.may_mark: Callable[[], bool] = _always
         self.digest_at = 0
@@ -161,6 +163,11 @@ class Replica:
         if refusal is not None:
             for sink, tag in self._batches.drop_queued():
                 self._answer(sink, tag, refusal)
+
+    def mark_beyond(self, index: int) -> None:
+        """Mark an entry at this index or behind it as soon as possible, if leading."""
+        wanted = min(index, self.core.commit_index)  # or it would never be enough
+        self._mark_wanted = max(self._mark_wanted, wanted)
 
     @property
     def has_queued(self) -> bool:
@@ -279,12 +286,16 @@ class Replica:
                 return OVERLOADED
 
     def _maybe_mark(self) -> None:
-        """Mark an entry when enough was written since the last mark."""
+        """Mark an entry when enough was written since the last mark, or if asked to."""
         settings = self._settings
-        if self._is_mark_pending or not self._applied_bytes or not self.may_mark():
+        is_wanted = self._mark_wanted > self._last_mark
+        if self._is_mark_pending or not (self._applied_bytes or is_wanted):
+            return
+        if not self.may_mark():
             return
         if (
-            self._applied_bytes >= settings.mark_log_bytes
+            is_wanted
+            or self._applied_bytes >= settings.mark_log_bytes
             or self._monotonic_ms >= self._mark_due_ms
         ):
             matches = self.core.match_indexes()
@@ -310,6 +321,7 @@ class Replica:
             self._effects.applied(applied)
             if applied.mark is not None:
                 self._applied_bytes = 0
+                self._last_mark = entry.index
                 self._is_mark_pending = False
                 self._mark_due_ms = self._monotonic_ms + self._settings.mark_interval_ms
                 self._effects.marked(entry.index, applied.mark)
