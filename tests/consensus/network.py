@@ -5,105 +5,39 @@ all that survives `restart`, and a queue of writes, which finish when told. `set
 lets everything run to rest; smaller steps are for tests that need an exact order.
 """
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 
 import msgspec
 
 from raftd.consensus import (
     Config,
+    ConfigChange,
     Core,
     Entry,
     EntryKind,
     HardState,
     Index,
+    Install,
+    InstallSnapshot,
     Membership,
     Message,
     NodeId,
-    Persisted,
     Proposal,
     Ready,
     Role,
     Term,
-    Write,
 )
 from raftd.consensus.messages import TimeoutNow, VoteReply
+from tests.consensus.disk import Disk, Node, Snapshot, entries_of_terms, runs_of
 from tests.consensus.oracle import Oracle
-from tests.consensus.trace import show_message, show_ready
+from tests.consensus.trace import show_membership, show_message, show_ready
 
 __all__ = ["Disk", "Network", "Node", "entries_of_terms", "runs_of"]
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Message)
 _ROUNDS_MAX = 10_000
-
-
-def entries_of_terms(*terms: int) -> list[Entry]:
-    """Make a log from index 1 on whose entries have these terms."""
-    return [
-        Entry(Index(at), Term(term), EntryKind.NORMAL, b"%d.%d" % (term, at))
-        for at, term in enumerate(terms, 1)
-    ]
-
-
-def runs_of(entries: list[Entry]) -> list[tuple[Index, Term]]:
-    """List the term runs of a log."""
-    runs: list[tuple[Index, Term]] = []
-    for entry in entries:
-        if not runs or runs[-1][1] != entry.term:
-            runs.append((entry.index, entry.term))
-    return runs
-
-
-@dataclass
-class Disk:
-    """What a node has durably; indexes start at 1 and nothing is ever cut."""
-
-    hard_state: HardState = field(default_factory=HardState)
-    log: list[Entry] = field(default_factory=list)
-    commit: int = 0
-
-    def apply(self, write: Write) -> None:
-        """Make one write durable."""
-        if write.hard_state is not None:
-            assert write.hard_state.term >= self.hard_state.term, "the term fell"
-            self.hard_state = write.hard_state
-        if write.truncate_from is not None:
-            del self.log[write.truncate_from - 1 :]
-        for entry in write.entries:
-            assert entry.index == len(self.log) + 1, "a gap on disk"
-            self.log.append(entry)
-        self.commit = write.commit
-
-    def entries(self, lo: int, hi: int, bytes_max: int) -> list[Entry]:
-        """Read entries back, as `LogReader` asks."""
-        found: list[Entry] = []
-        used = 0
-        for entry in self.log[lo - 1 : hi - 1]:
-            used += len(entry.payload)
-            if found and used > bytes_max:
-                break
-            found.append(entry)
-        return found
-
-
-@dataclass
-class Node:
-    """A core, its disk, and what came out of it."""
-
-    core: Core
-    disk: Disk
-    #: What the disk will be when all writes are done: the core's own view of its log.
-    log: list[Entry]
-    writes: deque[tuple[Write, tuple[Message, ...]]] = field(default_factory=deque)
-    applied: list[Entry] = field(default_factory=list)
-    reads: dict[int, Index] = field(default_factory=dict)
-    reads_failed: list[int] = field(default_factory=list)
-    failed: list[tuple[Proposal, bool]] = field(default_factory=list)
-    is_disk_held: bool = False
-    is_apply_held: bool = False
 
 
 class Network:
@@ -118,8 +52,13 @@ class Network:
         terms: dict[int, int] | None = None,
         configure: Callable[[NodeId], Config] = Config,
         voters: tuple[int, ...] | None = None,
+        learners: tuple[int, ...] | None = None,
     ) -> None:
-        """Start every node from the given logs and terms; empty by default."""
+        """Start every node from the given logs and terms; empty by default.
+
+        Whoever is not among the voters learns, or else, if it is not among the
+        learners that are named, is a stranger and knows of no member.
+        """
         self.ids = [NodeId(n) for n in range(1, size + 1)]
         self.rng = Random(seed)
         self.oracle = Oracle()
@@ -132,33 +71,33 @@ class Network:
         self.sent: list[Message] = []
         self._configure = configure
         self._read_ctx = 0
+        #: (leader, follower) -> the snapshot on its way, and the leader's term.
+        self.offers: dict[tuple[int, int], tuple[Snapshot, Term]] = {}
         named = tuple(map(NodeId, voters or self.ids))
-        learners = tuple(n for n in self.ids if n not in named)
-        self.membership = Membership(named, learners=learners)
+        if learners is None:
+            learners = tuple(n for n in self.ids if n not in named)
+        self.membership = Membership(named, learners=tuple(map(NodeId, learners)))
         self.nodes: dict[NodeId, Node] = {}
         for node in self.ids:
             log = (logs or {}).get(node, [])
             term = max((terms or {}).get(node, 0), log[-1].term if log else 0)
-            self._start(node, Disk(HardState(Term(term)), list(log)))
+            is_member = node in self.membership.members
+            known = self.membership if is_member else Membership(())
+            start = Snapshot(Index(0), Term(0), known)
+            self._start(node, Disk(HardState(Term(term)), list(log), state=start))
 
     def _start(self, node: NodeId, disk: Disk) -> None:
-        persisted = Persisted(
-            membership=self.membership,
-            hard_state=disk.hard_state,
-            commit=Index(disk.commit),
-            entries=list(disk.log),
-            term_runs=runs_of(disk.log),
-            reader=disk,
-        )
         rng = Random(self.rng.getrandbits(64))
-        core = Core(self._configure(node), persisted, rng)
-        self.nodes[node] = Node(core, disk, list(disk.log))
+        core = Core(self._configure(node), disk.persisted(), rng)
+        applied = list(disk.state.applied)
+        self.nodes[node] = Node(core, disk, list(disk.log), applied)
 
     def restart(self, node: int, *, keep_writes: int = 0) -> None:
         """Crash a node; of its unfinished writes only the first ones got to disk."""
         old = self.nodes[NodeId(node)]
         for _ in range(min(keep_writes, len(old.writes))):
-            old.disk.apply(old.writes.popleft()[0])
+            write = old.writes.popleft()[0]
+            old.disk.apply(write, old.to_install(write))
         self._start(NodeId(node), old.disk)
         self.trace.append(f"{node}: restarted")
 
@@ -187,8 +126,11 @@ class Network:
             self._send(n, m)
         if ready.write is not None:
             n.writes.append((ready.write, ready.send_after))
+            if ready.write.install is not None:
+                n.log.clear()
+                n.applied[:] = n.loaded[ready.write.install].applied
             if ready.write.truncate_from is not None:
-                del n.log[ready.write.truncate_from - 1 :]
+                n.log = [e for e in n.log if e.index < ready.write.truncate_from]
             n.log += ready.write.entries
         else:
             assert not ready.send_after, "messages that wait for no write"
@@ -197,7 +139,8 @@ class Network:
             self.oracle.check_applied(entry, last)
             n.applied.append(entry)
         if ready.commit and not n.is_apply_held:
-            n.core.applied(ready.commit[-1].index)
+            self.apply(node)
+        n.snapshots += ready.snapshots
         for ctx, index in ready.reads:
             self.oracle.check_read(ctx, index)
             n.reads[ctx] = index
@@ -206,11 +149,23 @@ class Network:
         self.oracle.check_role(n.core, n.log)
         return ready
 
+    def apply(self, node: int) -> None:
+        """Let the state machine of a node take in all that it was handed."""
+        n = self.nodes[NodeId(node)]
+        for entry in n.applied:
+            is_new = entry.index > n.core.applied_index
+            if is_new and entry.kind is EntryKind.CONFIG:
+                membership = n.core.apply_change(entry.index, entry.payload)
+                self.oracle.check_membership(entry.index, membership)
+                self.trace.append(f"{node}: {show_membership(membership)}")
+        if n.applied and n.applied[-1].index > n.core.applied_index:
+            n.core.applied(n.applied[-1].index)
+
     def finish_write(self, node: int) -> None:
         """Make the oldest write of a node durable, and release what waited for it."""
         n = self.nodes[NodeId(node)]
         write, send_after = n.writes.popleft()
-        n.disk.apply(write)
+        n.disk.apply(write, n.to_install(write))
         self.trace.append(f"{node}: stored {write.id}")
         for m in send_after:
             self._send(n, m)
@@ -219,7 +174,7 @@ class Network:
     def _send(self, n: Node, m: Message) -> None:
         assert m.src == n.core.node_id
         assert m.dst != m.src
-        self.oracle.check_sent(m, n.disk.hard_state, n.disk.log)
+        self.oracle.check_sent(m, n.disk.hard_state, n.disk.last_index)
         self.sent.append(m)
         if (m.src, m.dst) not in self.cut:
             self.wire.append((m.src, m.dst, _ENCODER.encode(m)))
@@ -244,6 +199,43 @@ class Network:
     def inject(self, m: Message) -> None:
         """Deliver a message that no node of this run sent just now."""
         self.nodes[m.dst].core.step(_DECODER.decode(_ENCODER.encode(m)))
+
+    # --- snapshots ------------------------------------------------------------------
+
+    def checkpoint(self, node: int) -> None:
+        """Make durable what a node has applied."""
+        n = self.nodes[NodeId(node)]
+        assert n.core.applied_index <= n.core.durable_index, "ahead of the log"
+        n.disk.state = n.snapshot()
+
+    def cut_log(self, node: int, index: int) -> None:
+        """Cut a node's log up to `index`, which its newest checkpoint contains."""
+        n = self.nodes[NodeId(node)]
+        n.disk.cut(index)
+        n.log = [e for e in n.log if e.index > index]
+        n.core.compact(index)
+
+    def offer(self, src: int, dst: int) -> None:
+        """Begin to send a leader's newest checkpoint."""
+        n = self.nodes[NodeId(src)]
+        self.offers[src, dst] = (n.disk.state, n.core.term)
+        n.core.snapshot_began(NodeId(dst), n.disk.state.index)
+
+    def install(self, src: int, dst: int) -> None:
+        """The snapshot on its way is at the follower, whole."""
+        offer, term = self.offers[src, dst]
+        n = self.nodes[NodeId(dst)]
+        n.loaded[Install(offer.index, offer.term)] = offer
+        n.core.step(
+            InstallSnapshot(
+                NodeId(src),
+                NodeId(dst),
+                term,
+                offer.index,
+                offer.term,
+                offer.membership,
+            )
+        )
 
     # --- everything at once ---------------------------------------------------------
 
@@ -306,6 +298,12 @@ class Network:
     def propose(self, node: int, payload: bytes) -> Proposal:
         """Propose without letting anything settle."""
         proposal = self.core(node).propose(payload)
+        assert isinstance(proposal, Proposal), proposal
+        return proposal
+
+    def change(self, node: int, change: ConfigChange) -> Proposal:
+        """Propose a membership change without letting anything settle."""
+        proposal = self.core(node).change(change)
         assert isinstance(proposal, Proposal), proposal
         return proposal
 

@@ -3,7 +3,17 @@
 Source: the five properties of figure 3 of the Raft paper; rules 22, 23 and 33.
 """
 
-from raftd.consensus import Core, Entry, HardState, Index, Message, NodeId, Role, Term
+from raftd.consensus import (
+    Core,
+    Entry,
+    HardState,
+    Index,
+    Membership,
+    Message,
+    NodeId,
+    Role,
+    Term,
+)
 from raftd.consensus.messages import AppendReply, VoteReply
 
 __all__ = ["Oracle"]
@@ -16,6 +26,8 @@ class Oracle:
         self.leaders: dict[Term, NodeId] = {}
         #: Index -> the entry that some node applied there.
         self.committed: dict[Index, Entry] = {}
+        #: Index of a change -> what it made.
+        self.memberships: dict[Index, Membership] = {}
         #: ctx -> the highest commit index anywhere when the read began.
         self.read_floor: dict[int, Index] = {}
 
@@ -28,7 +40,8 @@ class Oracle:
         have = {entry.index: entry for entry in log}
         for index, entry in self.committed.items():
             # A leader of an older term may be behind, or even wrong, unnoticed.
-            if entry.term < core.term and index <= core.term_start_index:
+            is_older = entry.term < core.term and index <= core.term_start_index
+            if is_older and index >= core.first_index:
                 assert have[index] == entry, f"leader lacks committed {index}"
 
     def check_applied(self, entry: Entry, last_applied: Index) -> None:
@@ -38,16 +51,21 @@ class Oracle:
         assert known == entry, f"two entries applied at {entry.index}"
 
     def check_log_matching(self, logs: list[list[Entry]]) -> None:
-        """Logs with an entry in common are equal up to it."""
+        """Logs with an entry in common are equal up to it, as far as both begin."""
         for position, one in enumerate(logs):
             for other in logs[position + 1 :]:
-                length = min(len(one), len(other))
-                same = [one[i].term == other[i].term for i in range(length)]
-                if True in same:
-                    last = length - 1 - same[::-1].index(True)
-                    assert one[: last + 1] == other[: last + 1], "log matching"
+                if one and other:
+                    first = max(one[0].index, other[0].index)
+                    _check_pair(
+                        one[first - one[0].index :], other[first - other[0].index :]
+                    )
 
-    def check_sent(self, m: Message, durable: HardState, log: list[Entry]) -> None:
+    def check_membership(self, index: Index, membership: Membership) -> None:
+        """Every node makes the same of a change."""
+        known = self.memberships.setdefault(index, membership)
+        assert known == membership, f"two memberships at {index}"
+
+    def check_sent(self, m: Message, durable: HardState, last_index: int) -> None:
         """Nothing is promised that the sender's disk does not have (rule 23)."""
         if isinstance(m, VoteReply | AppendReply):
             assert durable.term >= m.term, f"promised in a term not on disk: {m}"
@@ -56,8 +74,7 @@ class Oracle:
         if isinstance(m, VoteReply) and m.granted:
             assert durable.vote == m.dst, f"a vote not on disk: {m}"
         if isinstance(m, AppendReply) and m.accepted:
-            last = log[-1].index if log else 0
-            assert last >= m.index, f"acknowledged, not on disk: {m}"
+            assert last_index >= m.index, f"acknowledged, not on disk: {m}"
 
     def begin_read(self, ctx: int, commit_indexes: list[Index]) -> None:
         """Remember what is committed anywhere as the read begins."""
@@ -67,3 +84,11 @@ class Oracle:
     def check_read(self, ctx: int, index: Index) -> None:
         """A read sees everything that was committed before it began."""
         assert index >= self.read_floor[ctx], f"stale read: {index}"
+
+
+def _check_pair(one: list[Entry], other: list[Entry]) -> None:
+    length = min(len(one), len(other))
+    same = [one[i].term == other[i].term for i in range(length)]
+    if True in same:
+        last = length - 1 - same[::-1].index(True)
+        assert one[: last + 1] == other[: last + 1], "log matching"

@@ -6,6 +6,7 @@ import pytest
 
 from raftd.consensus import (
     Config,
+    ConfigChange,
     Core,
     Entry,
     EntryKind,
@@ -16,6 +17,7 @@ from raftd.consensus import (
     Persisted,
     Role,
     Term,
+    encode_change,
 )
 from raftd.consensus.messages import (
     Append,
@@ -165,7 +167,7 @@ def test_rule_9_no_campaign_before_the_stored_commit_is_applied() -> None:
 
 
 def test_rule_9_no_campaign_with_a_committed_config_change_unapplied() -> None:
-    change = Entry(Index(1), Term(1), EntryKind.CONFIG, b"")
+    change = Entry(Index(1), Term(1), EntryKind.CONFIG, encode_change(ConfigChange()))
     net = Network()
     net[2].is_apply_held = True
     append = Append(
@@ -175,7 +177,7 @@ def test_rule_9_no_campaign_with_a_committed_config_change_unapplied() -> None:
     net.isolate(2)
     net.tick(2, 5 * T)
     assert net.core(2).role is Role.FOLLOWER
-    net.core(2).applied(1)
+    net.apply(2)
     net.tick(2)
     assert net.core(2).role is Role.PRE_CANDIDATE
 

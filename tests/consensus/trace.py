@@ -2,7 +2,19 @@
 
 from typing import assert_never
 
-from raftd.consensus import Entry, Message, Proposal, Ready, SoftState, Write
+from raftd.consensus import (
+    ChangeKind,
+    Entry,
+    EntryKind,
+    Input,
+    InstallSnapshot,
+    Membership,
+    Proposal,
+    Ready,
+    SoftState,
+    Write,
+    decode_change,
+)
 from raftd.consensus.messages import (
     Append,
     AppendReply,
@@ -17,24 +29,50 @@ from raftd.consensus.messages import (
     VoteReply,
 )
 
-__all__ = ["show_entries", "show_message", "show_ready", "show_write"]
+__all__ = [
+    "show_entries",
+    "show_membership",
+    "show_message",
+    "show_ready",
+    "show_write",
+]
+
+_SIGNS = {ChangeKind.ADD_LEARNER: "~", ChangeKind.PROMOTE: "+", ChangeKind.REMOVE: "-"}
 
 
 def show_entries(entries: tuple[Entry, ...]) -> str:
     """Show entries as term/index, with their payload if there is any."""
     shown = []
     for entry in entries:
-        text = entry.payload.decode()
+        text = _show_payload(entry)
         shown.append(f"{entry.term}/{entry.index}" + (f":{text}" if text else ""))
     return "[" + " ".join(shown) + "]"
 
 
-def show_message(m: Message) -> str:
+def _show_payload(entry: Entry) -> str:
+    if entry.kind is EntryKind.NORMAL:
+        return entry.payload.decode()
+    change = decode_change(entry.payload)
+    steps = [f"{_SIGNS[step.kind]}{step.node}" for step in change.steps]
+    return "change(" + " ".join(["leave"] if change.is_leave else steps) + ")"
+
+
+def show_membership(membership: Membership) -> str:
+    """Show who votes, in both halves of it, and who learns."""
+    text = "voters " + ",".join(map(str, membership.voters))
+    if membership.outgoing:
+        text += " outgoing " + ",".join(map(str, membership.outgoing))
+    if membership.learners:
+        text += " learners " + ",".join(map(str, membership.learners))
+    return text
+
+
+def show_message(m: Input) -> str:
     """Show a message as sender, addressee, kind, term and what matters in it."""
     return f"{m.src}->{m.dst} {type(m).__name__} term={m.term}{_show_fields(m)}"
 
 
-def _show_fields(m: Message) -> str:
+def _show_fields(m: Input) -> str:
     match m:
         case PreVote():
             return f" last={m.last_term}/{m.last_index}"
@@ -56,6 +94,8 @@ def _show_fields(m: Message) -> str:
             return f" read={m.read_id}"
         case ReadIndexReply():
             return f" index={m.index}"
+        case InstallSnapshot():
+            return f" last={m.index_term}/{m.index} {show_membership(m.membership)}"
         case ReadIndexRequest() | TimeoutNow():
             return ""
         case _:
@@ -67,6 +107,8 @@ def show_write(write: Write) -> str:
     parts = [f"write {write.id}"]
     if write.hard_state is not None:
         parts.append(f"term={write.hard_state.term} vote={write.hard_state.vote}")
+    if write.install is not None:
+        parts.append(f"install={write.install.term}/{write.install.index}")
     if write.truncate_from is not None:
         parts.append(f"truncate-from={write.truncate_from}")
     if write.entries:
@@ -96,5 +138,6 @@ def show_ready(ready: Ready) -> list[str]:
     if ready.commit:
         lines.append(f"commit {show_entries(ready.commit)}")
     lines += [f"read at {index}" for _, index in ready.reads]
+    lines += [f"{follower} needs a snapshot" for follower in ready.snapshots]
     lines += ["read failed" for _ in ready.reads_failed]
     return lines + _show_failed(ready.failed)
