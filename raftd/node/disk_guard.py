@@ -16,19 +16,51 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
-from raftd.node.ports import DiskPort
+from raftd.node.ports import DiskLook, DiskPort
+from raftd.storage.ballast import Ballast, disk_space
 from raftd.storage.errors import DiskFull, StorageError
 
-__all__ = ["DiskGuard"]
+__all__ = ["DataDisk", "DiskGuard"]
 
 _logger = logging.getLogger(__name__)
 
+_BALLAST_NAME: Final = "ballast"
 _LOOK_S: Final = 1.0
 _RETRY_S: Final = 0.2
 _MARGIN_PART: Final = 4
 _MARGIN_BYTES_MIN: Final = 1024 * 1024
+
+
+class DataDisk:
+    """The file system of a data directory, as ``DiskPort`` wants it."""
+
+    def __init__(
+        self, data_dir: Path, ballast_bytes: int, replaced: Callable[[], str | None]
+    ) -> None:
+        """Keep a ballast of so many bytes in a directory, and an eye on its files."""
+        self.ballast_bytes: Final = ballast_bytes
+        self._data_dir: Final = data_dir
+        self._replaced: Final = replaced
+        self._ballast: Final = Ballast(data_dir / _BALLAST_NAME, ballast_bytes)
+
+    def look(self) -> DiskLook:
+        """Look how it is."""
+        replaced = self._replaced()
+        if replaced:
+            return DiskLook(0, 0, has_ballast=False, replaced=replaced)
+        space = disk_space(self._data_dir)
+        return DiskLook(*space, has_ballast=self._ballast.is_full, replaced="")
+
+    def fill_ballast(self) -> bool:
+        """Take the ballast's room; False if there is not enough."""
+        return self._ballast.fill()
+
+    def release_ballast(self) -> None:
+        """Give the ballast's room free."""
+        self._ballast.release()
 
 
 class DiskGuard:
@@ -53,6 +85,7 @@ class DiskGuard:
         self._look_s: Final = look_s
         self._has_room: Final = asyncio.Event()
         self._has_room.set()
+        self.are_files_ours = True
         self.free_bytes = 0
         self.total_bytes = 0
         self.on_change: Callable[[], None] = _nothing
@@ -107,21 +140,23 @@ class DiskGuard:
 
     async def look(self) -> None:
         """Look once: are the files there, and is there room?"""
-        disk = self._disk
-        sentence = await asyncio.to_thread(disk.replaced)
-        if sentence is not None:
-            self._fail(sentence, None)
+        look = await asyncio.to_thread(self._disk.look)
+        self.free_bytes, self.total_bytes = look.free_bytes, look.total_bytes
+        if look.replaced:
+            self.are_files_ours = False
+            self._fail(look.replaced, None)
+        elif self.is_full or not look.has_ballast:
+            await self._make_whole(look)
+
+    async def _make_whole(self, look: DiskLook) -> None:
+        """Fill the ballast if there is room, then let the work go on."""
+        missing_bytes = 0 if look.has_ballast else self._disk.ballast_bytes
+        if look.free_bytes < missing_bytes + self.margin_bytes:
             return
-        self.free_bytes, self.total_bytes = await asyncio.to_thread(disk.space)
-        if disk.has_ballast and not self.is_full:
-            return
-        missing_bytes = 0 if disk.has_ballast else disk.ballast_bytes
-        if self.free_bytes < missing_bytes + self.margin_bytes:
-            return
-        if not disk.has_ballast and not await asyncio.to_thread(disk.fill_ballast):
+        if not await asyncio.to_thread(self._disk.fill_ballast):
             return
         if self.is_full:
-            _logger.info("disk_has_room free_bytes=%d", self.free_bytes)
+            _logger.info("disk_has_room free_bytes=%d", look.free_bytes)
             self._has_room.set()
             self.on_change()
 

@@ -2,10 +2,11 @@
 
 Whatever comes in is handed to the replica at once and carried out in one turn per
 round of the loop, so that everything that arrived together goes on together. An error
-that is not an answer ends the node: ``failed`` carries the sentence.
+that is not an answer ends the node: ``failed`` carries the sentence. From then on
+nothing goes out, heartbeats least of all.
 
-Tasks: the writer (``write_queue``), the tick (a timer), and one checkpoint at a time
-(``checkpoints``).
+Tasks: the writer (``write_queue``), the look at the disk (``disk_guard``), the tick (a
+timer), and one checkpoint at a time (``checkpoints``).
 
 Source: DESIGN.md section 3.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -22,8 +24,10 @@ from raftd.consensus.core import Core
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import SoftState, Write
 from raftd.consensus.types import NodeId, Role
+from raftd.node.caretaker import Caretaker
+from raftd.node.disk_guard import DiskGuard
 from raftd.node.errors import NodeFailed
-from raftd.node.ports import Clock, LogPort, PeerPort
+from raftd.node.ports import Clock, DiskPort, LogPort, PeerPort
 from raftd.node.replica import Replica
 from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
@@ -32,6 +36,7 @@ from raftd.node.write_queue import WriteQueue
 from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.entry import MarkEntry
+from raftd.storage.errors import StorageError
 
 __all__ = ["Driver"]
 
@@ -47,6 +52,7 @@ class Driver:
         machine: Machine,
         *,
         log: LogPort,
+        disk: DiskPort,
         peers: PeerPort,
         clock: Clock,
         settings: ReplicaSettings,
@@ -54,12 +60,18 @@ class Driver:
         """Wire the parts; ``start`` sets them going on the running loop."""
         self.replica: Final = Replica(core, machine, self, settings)
         self._writes: Final = WriteQueue(log, self._on_stored, self.fail)
+        self.guard: Final = DiskGuard(disk, self.fail)
+        self.caretaker: Final = Caretaker(
+            self.replica, self._writes, self.guard, peers, settings, self.fail
+        )
+        self.guard.on_change = self._on_disk_change
         self._peers: Final = peers
         self._clock: Final = clock
         self._settings: Final = settings
         self._is_turn_due = False
         self._tasks: Final[list[asyncio.Task[None]]] = []
         self._tick: asyncio.TimerHandle | None = None
+        self._tick_due_s = 0.0
         self._loop: Final = asyncio.get_running_loop()
         self.failed: Final[asyncio.Future[NodeFailed]] = self._loop.create_future()
         self.on_soft: Callable[[SoftState], None] = _ignore
@@ -90,6 +102,8 @@ class Driver:
     def start(self) -> None:
         """Begin to tick and to write."""
         self._tasks.append(self._loop.create_task(self._writes.run()))
+        self._tasks.append(self._loop.create_task(self.guard.run()))
+        self._tick_due_s = time.perf_counter()
         self._on_tick()
 
     async def stop(self) -> None:
@@ -104,7 +118,7 @@ class Driver:
 
     def fail(self, sentence: str, error: BaseException | None) -> None:
         """End the node: something happened that is no answer to anybody."""
-        if error is not None:
+        if error is not None and not isinstance(error, StorageError):
             _logger.error("node_failed reason=%s", sentence, exc_info=error)
         if not self.failed.done():
             failure = NodeFailed(sentence)
@@ -121,6 +135,7 @@ class Driver:
 
     def receive(self, messages: Sequence[Message]) -> None:
         """Take in a peer's messages."""
+        messages = self.caretaker.admit(messages)
         self._guard(partial(self.replica.step, messages), "a message of a peer")
         self.wake()
 
@@ -133,29 +148,28 @@ class Driver:
         self.wake()
 
     def _on_tick(self) -> None:
-        self._tick = self._loop.call_later(self._settings.tick_ms / 1000, self._on_tick)
-        self._guard(self._pass_tick, "a tick")
+        tick_s, now_s = self._settings.tick_ms / 1000, time.perf_counter()
+        lag_s, self._tick_due_s = now_s - self._tick_due_s, now_s + tick_s
+        self._tick = self._loop.call_later(tick_s, self._on_tick)
+        self._guard(partial(self._pass_tick, max(0.0, lag_s)), "a tick")
         self.wake()
 
-    def _pass_tick(self) -> None:
-        replica = self.replica
-        replica.tick(self._clock.monotonic_ms(), self._clock.wall_ms())
-        if self.is_leader and replica.may_propose and replica.is_clock_apart:
-            self.hand_over()
+    def _pass_tick(self, lag_s: float) -> None:
+        now_ms = self._clock.monotonic_ms()
+        self.replica.tick(now_ms, self._clock.wall_ms())
+        self.caretaker.on_tick(now_ms, lag_s)
+
+    def _on_disk_change(self) -> None:
+        self._guard(self.caretaker.on_disk_change, "what a full disk asks for")
+        self.wake()
 
     def hand_over(self) -> None:
         """Give leadership to the follower that is furthest and in touch."""
-        core = self.replica.core
-        others = {
-            peer: match
-            for peer, match in core.match_indexes().items()
-            if peer != core.node_id and self._peers.is_up(peer)
-        }
-        if others and core.transfer_target is None:
-            to = max(others, key=lambda peer: others[peer])
-            _logger.info("hand_over to=%d", to)
-            core.transfer(to)
+        self._guard(self._begin_hand_over, "a hand-over")
         self.wake()
+
+    def _begin_hand_over(self) -> None:
+        self.caretaker.hand_over()
 
     def _turn(self) -> None:
         self._is_turn_due = False
@@ -163,6 +177,7 @@ class Driver:
 
     def _have_turn(self) -> None:
         self.replica.turn()
+        self.caretaker.on_turn()
         self.on_turn(self.replica.monotonic_ms)
 
     def _guard(self, step: Callable[[], None], what: str) -> None:
@@ -196,6 +211,7 @@ class Driver:
         _logger.info(
             "role role=%s term=%d leader=%s", soft.role.value, soft.term, soft.leader
         )
+        self.caretaker.on_role()
         self.on_soft(soft)
 
     def applied(self, entry: AppliedEntry) -> None:
@@ -230,6 +246,7 @@ class Driver:
     def _written(self, write: Write, send_after: Sequence[Message]) -> None:
         if send_after:
             self.send(send_after)
+        self.caretaker.on_stored()
         self.replica.stored(write.id)
         self.on_durable()
 

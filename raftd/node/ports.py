@@ -8,6 +8,7 @@ Source: DESIGN.md sections 2 and 3.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from raftd.consensus.ready import Write
 from raftd.consensus.types import Index, NodeId
 from raftd.storage.types import CheckpointMeta, Sizes
 
-__all__ = ["Clock", "DiskPort", "LogPort", "PeerPort", "StatePort"]
+__all__ = ["Clock", "DiskLook", "DiskPort", "LogPort", "PeerPort", "StatePort"]
 
 
 class Clock(Protocol):
@@ -27,6 +28,22 @@ class Clock(Protocol):
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970, as this machine believes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiskLook:
+    """How the data directory and its file system are.
+
+    Attributes:
+        has_ballast: The ballast holds all of its room.
+        replaced: Which database is no longer the file that was opened, in a sentence;
+            empty if all is well.
+    """
+
+    free_bytes: int
+    total_bytes: int
+    has_ballast: bool
+    replaced: str
 
 
 class LogPort(Protocol):
@@ -45,27 +62,24 @@ class LogPort(Protocol):
 
 
 class DiskPort(Protocol):
-    """The file system of the data directory. All but the properties may block."""
+    """The data directory's file system. Its calls block: make them in a thread."""
 
     @property
     def ballast_bytes(self) -> int:
         """How much room the ballast holds; 0 = there is none."""
 
-    @property
-    def has_ballast(self) -> bool:
-        """Whether the ballast holds all of its room."""
+    def look(self) -> DiskLook:
+        """Look how it is.
 
-    def space(self) -> tuple[int, int]:
-        """Return the bytes that are free and all that there are."""
+        Raises:
+            DiskFailed: The system does not say.
+        """
 
     def fill_ballast(self) -> bool:
         """Take the ballast's room; False if there is not enough."""
 
     def release_ballast(self) -> None:
         """Give the ballast's room free."""
-
-    def replaced(self) -> str | None:
-        """Say in one sentence if the databases are no longer those opened."""
 
 
 class StatePort(Protocol):

@@ -16,6 +16,8 @@ class ReplicaSettings:
     Attributes:
         tick_ms: The core's unit of time.
         heartbeat_ms: Of the leader; two of them cap a tick of the lease clock.
+        election_ms: Silence before an election; what is judged unfit is measured by
+            it.
         batch_requests_max: Requests in one entry.
         batch_bytes_max: Encoded requests in one entry; one request always passes.
         batches_in_flight_max: Entries proposed and not applied. More than one keeps
@@ -29,6 +31,7 @@ class ReplicaSettings:
 
     tick_ms: int = 50
     heartbeat_ms: int = 100
+    election_ms: int = 1000
     batch_requests_max: int = 2000
     batch_bytes_max: int = _MIB
     batches_in_flight_max: int = 3

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 from raftd.api.limits import DoorLimits
@@ -22,8 +23,10 @@ from raftd.consensus.config import Config
 from raftd.consensus.core import Core
 from raftd.consensus.state import Persisted
 from raftd.consensus.types import Index, Membership, NodeId, Role, Term
+from raftd.node.backup import Backups, header_maker
 from raftd.node.checkpoints import Checkpoints, decode_membership
 from raftd.node.digests import Digests, Verdict
+from raftd.node.disk_guard import DataDisk
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
 from raftd.node.log_entries import LogEntries
@@ -63,6 +66,7 @@ class App:
         self._driver: Driver | None = None
         self._checkpoints: Checkpoints | None = None
         self._peer_service: PeerService | None = None
+        self._backups: Backups | None = None
         self._api: ApiServer | None = None
         self._http: HttpServer | None = None
         self._health_task: asyncio.Task[None] | None = None
@@ -130,6 +134,9 @@ class App:
             core,
             machine,
             log=stores.log,
+            disk=DataDisk(
+                settings.data_dir, settings.ballast_bytes, stores.files_replaced
+            ),
             peers=links,
             clock=SystemClock(),
             settings=replica_settings,
@@ -155,6 +162,18 @@ class App:
             node, links, own_state=view.own_state, take_digest=self._judge
         )
         node.peer_service = self._peer_service
+        self._backups = node.backups = Backups(
+            node,
+            links,
+            stores.state,
+            header_maker(
+                cluster_name=settings.cluster,
+                cluster_id=formed.cluster_id,
+                node_id=settings.node_id,
+                release=version("raftd"),
+                wall_ms=SystemClock().wall_ms,
+            ),
+        )
         links.on_messages = driver.receive
         links.on_down = driver.link_down
         driver.start()
@@ -233,6 +252,8 @@ class App:
         assert self._driver is not None and self._peer_service is not None  # noqa: PT018  # both are built together
         replica = self._driver.replica
         replica.digest_at, replica.digest = index, digest
+        if self._backups is not None:
+            self._backups.note_stored()
         self._judge(self._settings.node_id, index, digest)
         self._peer_service.tell_digest(index, digest)
 
@@ -275,6 +296,8 @@ class App:
             await self._http.stop()
         if self._peer_service is not None:
             await self._peer_service.stop()
+        if self._backups is not None:
+            await self._backups.stop()
         if self._checkpoints is not None:
             await self._checkpoints.stop()
         if self._driver is not None:
@@ -307,6 +330,7 @@ def _replica_settings(settings: Settings) -> ReplicaSettings:
     return ReplicaSettings(
         tick_ms=settings.heartbeat_ms // _TICKS_PER_HEARTBEAT,
         heartbeat_ms=settings.heartbeat_ms,
+        election_ms=settings.election_ms,
         mark_log_bytes=settings.checkpoint_log_bytes,
         mark_interval_ms=settings.checkpoint_interval_ms,
     )

@@ -164,6 +164,9 @@ class Settings:
     checkpoint_interval_ms: int = _count(
         60_000, 86_400_000, "time with writes before a checkpoint", 100
     )
+    ballast_bytes: int = _count(
+        64 * MIB, 64 * GIB, "room kept for when the disk is full; 0 = none", 0
+    )
     log_level: str = field(
         default="info",
         metadata=_option(

@@ -70,6 +70,10 @@ class StateView:
             keys=machine.kv.count_all,
             checkpoint_index=self._checkpoints.checkpoint_index,
             compared_index=self._digests.compared_index,
+            disk_free_bytes=node.driver.guard.free_bytes,
+            disk_total_bytes=node.driver.guard.total_bytes,
+            is_disk_full=node.driver.guard.is_full,
+            loop_lag_max_us=node.driver.caretaker.lags.max_us(),
             compared_at_ms=self._digests.age_ms(),
             last_contact_ms=node.age_ms(),
             log_entries=max(0, core.last_index - core.first_index + 1),
@@ -89,6 +93,8 @@ class StateView:
         if node.trouble is not None:
             return node.trouble.sentence
         replica = node.driver.replica
+        if node.driver.guard.is_full:
+            return "the disk is full: this member takes no entries until there is room"
         if replica.is_clock_apart:
             return "this machine's clock is more than 10 s off the other members'"
         if replica.core.leader is None:

@@ -14,6 +14,7 @@ from raftd.node.driver import Driver
 from raftd.node.errors import LinkDown, LinkLost
 from raftd.node.node import Node
 from raftd.node.peer_calls import Forwarded, ForwardWrite, decode_call, encode
+from raftd.node.ports import DiskLook
 from raftd.node.refusals import (
     DEADLINE_NOT_PROPOSED,
     DEADLINE_UNKNOWN,
@@ -63,6 +64,17 @@ class _World:
     async def write(self, write: Write) -> None:
         return
 
+    ballast_bytes = 0
+
+    def look(self) -> DiskLook:
+        return DiskLook(1 << 30, 1 << 30, has_ballast=True, replaced="")
+
+    def fill_ballast(self) -> bool:
+        return True
+
+    def release_ballast(self) -> None:
+        return
+
     async def cut_prefix(self, upto: Index) -> None:
         return
 
@@ -83,6 +95,7 @@ class _Follower:
             core,
             Machine(),
             log=world,
+            disk=world,
             peers=world,
             clock=world,
             settings=ReplicaSettings(),
