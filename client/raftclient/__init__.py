@@ -15,6 +15,7 @@ Source: DESIGN.md section 9.
 """
 
 from raftclient import aio, txn
+from raftclient._cluster_face import Cluster
 from raftclient._handles import (
     Election,
     Feed,
@@ -31,6 +32,7 @@ from raftclient._handles import (
 )
 from raftclient._observe import ElectionEvent, LeaderInfo
 from raftclient._sync import Client, connect
+from raftclient.backups import BackupInfo, BackupProgress
 from raftclient.cluster import ClusterStatus, MemberRole, MemberStatus
 from raftclient.elections import CandidateInfo, ElectionInfo
 from raftclient.errors import (
@@ -62,6 +64,7 @@ from raftclient.keys import KeyValue, WatchEvent, WatchKind
 from raftclient.kv import DeleteResult, PutResult
 from raftclient.leases import LeaseInfo
 from raftclient.locks import LockClaim, LockInfo, LockMode
+from raftclient.members import HandOver, Member, MemberKind, NewMember
 from raftclient.queue_info import QueueInfo, QueueOptions
 from raftclient.queues import EnqueuedJob
 from raftclient.reservations import CANCEL_REQUESTED
@@ -79,8 +82,11 @@ from raftclient.txn import Compare, Op, Operator
 __all__ = [
     "CANCEL_REQUESTED",
     "Backoff",
+    "BackupInfo",
+    "BackupProgress",
     "CandidateInfo",
     "Client",
+    "Cluster",
     "ClusterStatus",
     "Compacted",
     "Compare",
@@ -97,6 +103,7 @@ __all__ = [
     "Fence",
     "Fenced",
     "Grant",
+    "HandOver",
     "InternalError",
     "InvalidRequest",
     "JobEvent",
@@ -119,8 +126,11 @@ __all__ = [
     "LockHeld",
     "LockInfo",
     "LockMode",
+    "Member",
+    "MemberKind",
     "MemberRole",
     "MemberStatus",
+    "NewMember",
     "NotFound",
     "OnConflict",
     "Op",

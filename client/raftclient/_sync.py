@@ -19,6 +19,7 @@ from raftclient._blocking import (
     giving,
     iterating,
 )
+from raftclient._cluster_face import Cluster
 from raftclient._handles import (
     Election,
     Feed,
@@ -53,6 +54,7 @@ class Client(Face[aio.Client]):
 
     _is_closed = False
 
+    cluster = Reading[aio.Client, Cluster](lambda client: Cluster(client.cluster))
     claimant = Reading[aio.Client, str](lambda client: client.claimant)
     revision = Reading[aio.Client, int](lambda client: client.revision)
     session = blocking_handle(aio.Client.session, Session)

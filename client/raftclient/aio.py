@@ -24,6 +24,7 @@ from raftclient.jobs import JobFeed
 from raftclient.kv import KeyRange
 from raftclient.leases import Lease
 from raftclient.locks import Grant, Lock
+from raftclient.members import Cluster
 from raftclient.queues import Queue
 from raftclient.reservations import Reservation, ReservedJob
 from raftclient.sessions import Session
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "Cluster",
     "Election",
     "ElectionFeed",
     "Feed",

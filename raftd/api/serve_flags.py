@@ -30,7 +30,7 @@ async def serve_flags(
         if each.node_id != member.node_id and not each.is_joining
     ]
     flags = ["--node-id", str(member.node_id), "--join", ",".join(seeds)]
-    if own.cluster != _DEFAULT_CLUSTER:
+    if own.cluster not in {"", _DEFAULT_CLUSTER}:
         flags += ["--cluster", own.cluster]
     for name, value in _differing(limits):
         flags += [f"--limits-{name.replace('_', '-')}", str(value)]
