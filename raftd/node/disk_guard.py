@@ -5,7 +5,7 @@ already promised still fit then. Whoever finds the disk full says so (``note_ful
 and tries again later (``wait_room``).
 
 Rules: full begins with the first write that finds no room, and ends when the ballast
-is whole again and ``margin_bytes`` are free beside it, so that a disk on the edge does
+is whole again and a margin is free beside it, so that a disk on the edge does
 not flap. The disk is asked in a thread: one that hangs must not hold up the loop.
 
 Source: RELIABILITY.md rule 51.
@@ -23,7 +23,7 @@ from raftd.node.ports import DiskLook, DiskPort
 from raftd.storage.ballast import Ballast, disk_space
 from raftd.storage.errors import DiskFull, StorageError
 
-__all__ = ["DataDisk", "DiskGuard"]
+__all__ = ["DataDisk", "DiskGuard", "make_room"]
 
 _logger = logging.getLogger(__name__)
 
@@ -83,22 +83,19 @@ class DiskGuard:
         self._disk: Final = disk
         self._fail: Final = fail
         self._look_s: Final = look_s
+        self._margin_bytes: Final = _margin_bytes(disk.ballast_bytes)
         self._has_room: Final = asyncio.Event()
         self._has_room.set()
         self.are_files_ours = True
         self.free_bytes = 0
         self.total_bytes = 0
         self.on_change: Callable[[], None] = _nothing
+        self._is_warned = False
 
     @property
     def is_full(self) -> bool:
         """Whether a write found no room, and there is not enough again."""
         return not self._has_room.is_set()
-
-    @property
-    def margin_bytes(self) -> int:
-        """What must be free beside the ballast before the disk counts as not full."""
-        return max(_MARGIN_BYTES_MIN, self._disk.ballast_bytes // _MARGIN_PART)
 
     async def note_full(self, error: BaseException) -> None:
         """Take note that a write found no room; returns when it is to be tried again.
@@ -112,6 +109,11 @@ class DiskGuard:
         self._has_room.clear()
         self.on_change()
         await asyncio.to_thread(self._disk.release_ballast)
+
+    def begin_full(self) -> None:
+        """Count as full from the start on; see ``make_room``."""
+        _logger.error("disk_full reason=no room at the start")
+        self._has_room.clear()
 
     async def wait_room(self) -> None:
         """Wait until the disk is not full."""
@@ -151,14 +153,43 @@ class DiskGuard:
     async def _make_whole(self, look: DiskLook) -> None:
         """Fill the ballast if there is room, then let the work go on."""
         missing_bytes = 0 if look.has_ballast else self._disk.ballast_bytes
-        if look.free_bytes < missing_bytes + self.margin_bytes:
-            return
-        if not await asyncio.to_thread(self._disk.fill_ballast):
+        if look.free_bytes < missing_bytes + self._margin_bytes or (
+            missing_bytes and not await asyncio.to_thread(self._disk.fill_ballast)
+        ):
+            self._warn()
             return
         if self.is_full:
             _logger.info("disk_has_room free_bytes=%d", look.free_bytes)
             self._has_room.set()
             self.on_change()
+
+    def _warn(self) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            _logger.warning("no_ballast bytes=%d", self._disk.ballast_bytes)
+
+
+def make_room(data_dir: Path, ballast_bytes: int) -> bool:
+    """Give the ballast free before a start on a disk with no room to start in.
+
+    Returns:
+        Whether it was: the disk counts as full then (``DiskGuard.begin_full``).
+
+    Raises:
+        DiskFailed: The disk refused.
+    """
+    ballast = Ballast(data_dir / _BALLAST_NAME, ballast_bytes)
+    if not ballast_bytes or not ballast.is_full:
+        return False
+    if disk_space(data_dir).free_bytes >= _margin_bytes(ballast_bytes):
+        return False
+    ballast.release()
+    return True
+
+
+def _margin_bytes(ballast_bytes: int) -> int:
+    """Say what must be free beside the ballast before a disk counts as not full."""
+    return max(_MARGIN_BYTES_MIN, ballast_bytes // _MARGIN_PART)
 
 
 def _nothing() -> None:

@@ -26,7 +26,7 @@ from raftd.consensus.types import Index, Membership, NodeId, Role, Term
 from raftd.node.backup import Backups, header_maker
 from raftd.node.checkpoints import Checkpoints, decode_membership
 from raftd.node.digests import Digests, Verdict
-from raftd.node.disk_guard import DataDisk
+from raftd.node.disk_guard import DataDisk, make_room
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
 from raftd.node.log_entries import LogEntries
@@ -61,6 +61,7 @@ class App:
         """Keep the settings; ``start`` does the work."""
         self._settings: Final = settings
         self._digests: Final = Digests(settings.node_id, len(settings.members))
+        self._begins_full = False
         self._stores: Stores | None = None
         self._links: Links | None = None
         self._driver: Driver | None = None
@@ -81,6 +82,9 @@ class App:
             ListenFailed: A port cannot be listened on.
         """
         settings = self._settings
+        self._begins_full = await asyncio.to_thread(
+            make_room, settings.data_dir, settings.ballast_bytes
+        )
         self._stores = stores = await open_stores(
             settings.data_dir,
             node_id=NodeId(settings.node_id),
@@ -156,7 +160,7 @@ class App:
         checkpoints.checkpoint_index = checkpoint.applied_index if checkpoint else 0
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
-        driver.replica.may_mark = lambda: checkpoints.is_idle
+        driver.replica.marks.may_mark = lambda: checkpoints.is_idle
         view = StateView(node, checkpoints, self._digests, settings)
         self._peer_service = PeerService(
             node, links, own_state=view.own_state, take_digest=self._judge
@@ -176,6 +180,8 @@ class App:
         )
         links.on_messages = driver.receive
         links.on_down = driver.link_down
+        if self._begins_full:
+            driver.guard.begin_full()
         driver.start()
 
     def _load(self, stores: Stores) -> Machine:
@@ -251,7 +257,7 @@ class App:
     def _on_checkpoint(self, index: int, digest: bytes) -> None:
         assert self._driver is not None and self._peer_service is not None  # noqa: PT018  # both are built together
         replica = self._driver.replica
-        replica.digest_at, replica.digest = index, digest
+        replica.marks.note_stored(index, digest)
         if self._backups is not None:
             self._backups.note_stored()
         self._judge(self._settings.node_id, index, digest)
@@ -290,8 +296,9 @@ class App:
         await self._hand_over()
         if self.node is not None:
             self.node.stop_serving()
+        has_failed = self._driver is not None and self._driver.failed.done()
         if self._api is not None:
-            await self._api.stop(_GRACE_S)
+            await self._api.stop(0.0 if has_failed else _GRACE_S)
         if self._http is not None:
             await self._http.stop()
         if self._peer_service is not None:
@@ -304,9 +311,18 @@ class App:
             await self._driver.stop()
         if self._links is not None:
             await self._links.stop()
-        if self._stores is not None:
+        if self._stores is not None and self._are_files_ours:
             await self._stores.close()
         self._stores = None
+
+    @property
+    def _are_files_ours(self) -> bool:
+        """Whether closing the databases removes only what belongs to them.
+
+        SQLite removes a write-ahead log by its name: if the files were exchanged, it
+        would be another's.
+        """
+        return self._driver is None or self._driver.guard.are_files_ours
 
     async def _hand_over(self) -> None:
         """Give leadership to the follower that is furthest, if there is one."""

@@ -8,6 +8,7 @@ Source: CLI.md; DESIGN.md section 8.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -36,6 +37,9 @@ _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """A pause of the collector is a pause of the node: collect seldom, and never what was
 there at start."""
 
+
+_END_S: Final = 2.0
+"""How long a node that failed may take to hang up on its clients and peers."""
 
 _DOT: Final = "__"
 """Stands for the dot of a setting's name where the name must be an identifier."""
@@ -135,7 +139,7 @@ async def _serve(settings: Settings) -> int:
             failed = asyncio.create_task(app.wait_failed())
             await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
-                sentence = str(failed.result())
+                await _end_failed(app, str(failed.result()))
     except (NodeFailed, StorageError, ListenFailed, ApiListenFailed) as error:
         sentence = str(error)
     starting.cancel()
@@ -149,6 +153,17 @@ async def _serve(settings: Settings) -> int:
         return 1
     _logger.info("stopped")
     return 0
+
+
+async def _end_failed(app: App, sentence: str) -> NoReturn:
+    """End at once; a thread that waits for a dead disk must not hold the process up."""
+    click.echo(f"error: {sentence}", err=True)
+    with contextlib.suppress(TimeoutError, StorageError):
+        async with asyncio.timeout(_END_S):
+            await app.stop()
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _end(sentence: str, code: int) -> NoReturn:
