@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from raftclient import _drain
 from raftclient._keepalive import KEEPER
 from raftclient._session import Session
+from raftclient._unary import closed
 from raftclient._window import Call
 from raftclient.errors import LeaseLost, OutcomeUnknown, RaftError, Unavailable
 from raftclient.fences import fences_to_wire
@@ -194,10 +195,10 @@ class Core:
         sessions = [*self._sides, *([self._main] if self._main is not None else [])]
         for subscription in list(self._watching):
             self.unsubscribe(subscription)
-            subscription.fail(_closed())
+            subscription.fail(closed())
         for held in self._holding:
             KEEPER.remove(held)
-            held.lose(_closed())
+            held.lose(closed())
         self._holding.clear()
         tasks = list(self._tasks)
         for task in tasks:
@@ -211,7 +212,7 @@ class Core:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise _closed()
+            raise closed()
 
     def _live_main(self) -> Session:
         self._check_open()
@@ -318,7 +319,3 @@ def _end_of(call: Call, why: RaftError) -> RaftError:
             reason=why.reason,
         )
     return why.fresh()
-
-
-def _closed() -> RaftError:
-    return Unavailable("the client is closed", reason="SHUTTING_DOWN")

@@ -67,7 +67,10 @@ class Pump:
             while True:
                 self._take_message(await self.stream.receive())
         finally:
-            writer.cancel()
+            # A write under way is failed by the cut, not cancelled: gRPC would answer
+            # it all the same, perhaps to a loop that is closed by then.
+            self.stream.cut()
+            self.wake()
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
 
@@ -102,7 +105,7 @@ class Pump:
 
     async def _write(self) -> None:
         window = self._window
-        while True:
+        while not self.stream.is_cut:
             message = window.next_message()
             if self._control:
                 message = b"".join((message or b"", *self._control))

@@ -24,7 +24,7 @@ from raftclient._keepalive import KEEPER
 from raftclient._pump import Pump
 from raftclient._status import SESSION_OVER_REASONS
 from raftclient._stream import Stream, StreamEnded
-from raftclient._unary import Backoff
+from raftclient._unary import Backoff, closed
 from raftclient._window import Window
 from raftclient.errors import (
     InternalError,
@@ -141,7 +141,10 @@ class Session:
 
     async def close(self) -> None:
         """End it; claims go at once. May be called twice."""
-        self.end(Unavailable("the client is closed", reason="SHUTTING_DOWN"))
+        self.end(closed())
+        if self._pump is not None:
+            # The cut ends the task, behind what gRPC still had to say to it.
+            await asyncio.wait({self._task}, timeout=CLOSE_S)
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -183,6 +186,8 @@ class Session:
             try:
                 await self._serve(target, backoff)
             except StreamEnded as ended:
+                if self.over is not None:  # cut for that, by no fault of the member
+                    return
                 wait_s = self._digest(ended, target, backoff)
                 if wait_s and self.over is None:
                     await asyncio.sleep(wait_s)
@@ -198,8 +203,9 @@ class Session:
             if not self._has_work():
                 return
         held = self.held
-        channel = self._shared.channels.get(target.address)
-        stream = Stream(channel, target.address, is_read_only=held is None)
+        stream = Stream(
+            self._shared.channels, target.address, is_read_only=held is None
+        )
         hello = sessions_pb2.StreamHello(
             session_id=held.id if held is not None else 0,
             session_key=self._key if held is not None else b"",

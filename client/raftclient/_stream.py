@@ -17,6 +17,7 @@ from raftclient.errors import RaftError, Unavailable
 from raftpb.v1 import sessions_pb2
 
 if TYPE_CHECKING:
+    from raftclient._unary import Channels
     from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
 
 __all__ = ["Stream", "StreamEnded"]
@@ -53,19 +54,18 @@ class StreamEnded(Exception):
 class Stream:
     """An open stream to one member."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, address: str, *, is_read_only: bool
-    ) -> None:
+    def __init__(self, channels: Channels, address: str, *, is_read_only: bool) -> None:
         self.address: Final = address
         self.is_read_only: Final = is_read_only
         method: grpc.aio.StreamStreamMultiCallable[bytes, StreamSessionResponse] = (
-            channel.stream_stream(
+            channels.get(address).stream_stream(
                 STREAM_METHOD,
                 response_deserializer=sessions_pb2.StreamSessionResponse.FromString,
             )
         )
-        self._call: Final = method()
-        self._is_cut = False
+        self._call: Final = channels.in_flight.begin(method)
+        self.is_cut = False
+        """Whether it was ended from this side."""
 
     async def greet(
         self, hello: StreamHello, timeout_s: float
@@ -94,6 +94,9 @@ class Stream:
             raise StreamEnded(error_from_rpc(error)) from error
         except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
             raise StreamEnded(Unavailable(f"the stream is over: {error}")) from error
+        except asyncio.CancelledError as error:
+            self._if_cut(error)
+            raise
 
     async def receive(self) -> StreamSessionResponse:
         """Read one message; raises ``StreamEnded`` when there will be no more."""
@@ -102,8 +105,7 @@ class Stream:
         except grpc.aio.AioRpcError as error:
             raise StreamEnded(error_from_rpc(error)) from error
         except asyncio.CancelledError as error:
-            if self._is_cut:
-                raise StreamEnded(Unavailable("the stream was given up")) from error
+            self._if_cut(error)
             raise
         if not isinstance(message, sessions_pb2.StreamSessionResponse):  # EOF
             raise StreamEnded(Unavailable(f"{self.address} ended the stream"))
@@ -125,5 +127,11 @@ class Stream:
 
     def cut(self) -> None:
         """End it from this side; may be called twice."""
-        self._is_cut = True
+        self.is_cut = True
         self._call.cancel()
+
+    def _if_cut(self, cancelled: asyncio.CancelledError) -> None:
+        """Tell gRPC's word for a cut stream from the cancellation of the caller."""
+        task = asyncio.current_task()
+        if self.is_cut and not (task is not None and task.cancelling()):
+            raise StreamEnded(Unavailable("the stream was given up")) from cancelled

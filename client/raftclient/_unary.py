@@ -18,6 +18,7 @@ import grpc
 from google.protobuf import message_factory
 
 from raftclient._clock import boottime_s
+from raftclient._in_flight import InFlight
 from raftclient._status import error_from_rpc, is_retryable
 from raftclient.errors import OutcomeUnknown, RaftError, Unavailable
 from raftpb.v1 import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from raftclient._endpoints import Endpoints
 
-__all__ = ["Backoff", "Channels", "Renewer", "Unary", "method_of"]
+__all__ = ["Backoff", "Channels", "Renewer", "Unary", "closed", "method_of"]
 
 _OPTIONS: Final = (
     # What a member answers has passed its limits; refused here, the same answer would
@@ -110,6 +111,7 @@ class Channels:
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self.in_flight: Final = InFlight()
 
     def get(self, address: str) -> grpc.aio.Channel:
         """Return the channel to an address; it connects by itself."""
@@ -120,10 +122,11 @@ class Channels:
         return channel
 
     async def close(self) -> None:
-        """Close them all; may be called twice."""
+        """End what is left of their calls, and close them; may be called twice."""
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
             await channel.close()
+        await self.in_flight.settled()
 
 
 class Unary:
@@ -174,14 +177,32 @@ class Unary:
 
     async def _attempt(self, address: str, request: Message, timeout_s: float) -> Any:
         path, reply = method_of(request)
-        method: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channels.get(
-            address
-        ).unary_unary(
-            path,
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=reply.FromString,
+        method: grpc.aio.UnaryStreamMultiCallable[Message, Message] = (
+            self._channels.get(address).unary_stream(
+                path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=reply.FromString,
+            )
         )
-        return await method(request, timeout=timeout_s)
+        call = self._channels.in_flight.begin(
+            lambda: method(request, timeout=timeout_s)
+        )
+        try:
+            response = await call.read()
+            await call.read()  # the status, which decides
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise closed() from cancelled
+        finally:
+            call.cancel()
+        return response
+
+
+def closed() -> RaftError:
+    """Return what becomes of calls of a client that is closed."""
+    return Unavailable("the client is closed", reason="SHUTTING_DOWN")
 
 
 def _is_bare(failure: grpc.aio.AioRpcError, error: RaftError) -> bool:
