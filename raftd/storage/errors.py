@@ -10,12 +10,14 @@
 
 Rules: the message is a whole sentence for the person who runs the node and names the
 file. Whoever gets one stops the node: storage never goes on after an error, because a
-later sync can succeed although an earlier one lost data. The first four are raised
-only before anything was changed, except that reading may find damage later.
+later sync can succeed although an earlier one lost data. Only a full disk is different:
+what was asked for was definitely not done, and the store goes on. The first four are
+raised only before anything was changed, except that reading may find damage later.
 
 Source: RELIABILITY.md section 0 finding 1 and rules 46, 49-51.
 """
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +60,7 @@ class DiskFailed(StorageError):
 
 
 class DiskFull(DiskFailed):
-    """End the process; start it again when there is space."""
+    """Nothing of it was done: try again when there is space."""
 
 
 @contextmanager
@@ -79,8 +81,14 @@ def translate_errors(path: Path, doing: str) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _from_sqlite(path, doing, error) from error
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(_no_room(path, doing)) from error
         reason = error.strerror or str(error)
         raise DiskFailed(f"Cannot {doing} {path}: {reason}.") from error
+
+
+def _no_room(path: Path, doing: str) -> str:
+    return f"Cannot {doing} {path}: no space is left on the disk."
 
 
 def _from_sqlite(path: Path, doing: str, error: sqlite3.Error) -> StorageError:
@@ -89,7 +97,7 @@ def _from_sqlite(path: Path, doing: str, error: sqlite3.Error) -> StorageError:
     primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
     match primary:
         case sqlite3.SQLITE_FULL:
-            return DiskFull(f"Cannot {doing} {path}: no space is left on the disk.")
+            return DiskFull(_no_room(path, doing))
         case (
             sqlite3.SQLITE_IOERR
             | sqlite3.SQLITE_CANTOPEN

@@ -71,6 +71,7 @@ _APPLICATION_ID_OFFSET = 68
 _BUSY_S = 10.0
 #: What the write-ahead log keeps of the disk after a large transaction.
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
+_FORMAT_VERSION_MIN = 1
 _REWRITE_BYTES = 1024 * 1024
 
 _T = TypeVar("_T")
@@ -270,6 +271,9 @@ def check_file(path: Path, kind: FileKind) -> Identity:
     """
     _check_header(path, kind)
     with reading_at_rest(path) as db:
+        # The write-ahead log may know more than the header of the file.
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        _check_version(path, version)
         schema = dict(db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name"))
         if schema != kind.schema:
             raise DamagedFiles(f"{path} is damaged: its tables are not raftd's.")
@@ -277,7 +281,9 @@ def check_file(path: Path, kind: FileKind) -> Identity:
         if verdict != "ok":
             complaint = " ".join(str(verdict).split())
             raise DamagedFiles(f"{path} is damaged: {complaint}.")
-        return decode_meta(path, read_meta(db, path), IDENTITY, Identity)
+        identity = decode_meta(path, read_meta(db, path), IDENTITY, Identity)
+        _check_version(path, identity.format_version)
+        return identity
 
 
 def read_meta(db: sqlite3.Connection, path: Path) -> dict[str, bytes]:
@@ -303,10 +309,14 @@ def _check_header(path: Path, kind: FileKind) -> None:
     if application_id != kind.application_id:
         raise ForeignFiles(f"{path} is not a raftd {kind.name} database.")
     (version,) = struct.unpack_from(">I", header, _USER_VERSION_OFFSET)
+    _check_version(path, version)
+
+
+def _check_version(path: Path, version: int) -> None:
     if version > FORMAT_VERSION:
         raise NewerFormat(
             f"{path} has format {version}, written by a later raftd;"
             f" this one knows formats up to {FORMAT_VERSION}."
         )
-    if version != FORMAT_VERSION:
+    if version < _FORMAT_VERSION_MIN:
         raise DamagedFiles(f"{path} is damaged: there is no format {version}.")

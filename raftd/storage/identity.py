@@ -6,6 +6,9 @@ the first exchange with every configured member was stored; a node neither votes
 campaigns before. Both files carry the same identity; state.db is written first, so
 at start its newer word is copied to log.db and never the other way round.
 
+Format 2 came with members that may change: a checkpoint's membership is a roster, and
+snapshots are staged. Files of format 1 are read, and say 2 from then on.
+
 Source: DESIGN.md section 6 (identity), RELIABILITY.md rule 46.
 """
 
@@ -16,7 +19,7 @@ from raftd.consensus.types import NodeId
 __all__ = ["FORMAT_VERSION", "INCARNATION_BYTES", "Identity"]
 
 #: Of both files. A raftd that finds a higher one touches nothing.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INCARNATION_BYTES = 16
 
 

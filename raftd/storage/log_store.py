@@ -4,24 +4,25 @@ Rules: writes are made durable in the order of the calls, one after the other, s
 row can say up to where everything before it was synced. Term and vote never go back
 and nothing at or below the stored commit index is ever cut: both are asserted here
 too, although the core promises them. The first error ends the store: every later call
-raises it again, because a later sync may succeed over lost bytes.
+raises it again, because a later sync may succeed over lost bytes. A disk without room
+is the exception: then nothing of the write is there, what is known of the log is what
+it was, and the same write may be tried again.
 
-Everything a write changes is one statement. Only beyond `STATEMENT_ROWS_MAX` entries
-does it take several, with term, vote and cut in the first, so a crash between them
-leaves a shorter log that nobody was told of.
+Everything a write changes is one statement, or one transaction where that would be too
+long.
 
 Source: DESIGN.md section 6 (log.db); RELIABILITY.md section 0, rules 23-27, 31, 49-51.
 """
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from raftd.consensus.ready import Write
 from raftd.consensus.types import Entry, HardState, Index, Term
 from raftd.storage.files import (
-    IDENTITY,
     connect_writer,
     encode_meta,
     rewrite_bytes,
@@ -41,7 +42,7 @@ from raftd.storage.log_rows import (
     meta_change,
     range_change,
 )
-from raftd.storage.log_writer import STATEMENT_ROWS_MAX, LogWriter
+from raftd.storage.log_writer import LogWriter
 from raftd.storage.types import CheckpointMeta, InstallMark, LogRecovery
 from raftd.storage.wal import check_wal
 
@@ -51,6 +52,22 @@ __all__ = ["TAIL_BYTES_MAX", "LogStore"]
 TAIL_BYTES_MAX = 16 * 1024 * 1024
 #: Rows removed from the front in one turn, so that an append never waits long.
 _CUT_ROWS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What log.db says, as of the last write that is durable."""
+
+    hard_state: HardState
+    commit: Index
+    sealed_index: Index
+    cut: CutPoint
+    last_index: Index
+    last_crc: int
+
+    @property
+    def head(self) -> LogHead:
+        return LogHead(self.hard_state, self.commit, self.sealed_index)
 
 
 class LogStore:
@@ -63,12 +80,14 @@ class LogStore:
         self._reader = reader
         self._writer = writer
         self._identity = scan.identity
-        self._hard_state = scan.head.hard_state
-        self._commit = scan.recovery.commit
-        self._sealed_index = scan.head.sealed_index
-        self._cut = scan.cut
-        self._last_index = scan.recovery.last_index
-        self._last_crc = scan.last_crc
+        self._known = _Known(
+            hard_state=scan.head.hard_state,
+            commit=scan.recovery.commit,
+            sealed_index=scan.head.sealed_index,
+            cut=scan.cut,
+            last_index=scan.recovery.last_index,
+            last_crc=scan.last_crc,
+        )
         # First come, first served: this is the order of writes.
         self._lock = asyncio.Lock()
         self._is_closed = False
@@ -122,12 +141,12 @@ class LogStore:
     @property
     def first_index(self) -> Index:
         """One past what was cut away."""
-        return Index(self._cut.index + 1)
+        return Index(self._known.cut.index + 1)
 
     @property
     def last_index(self) -> Index:
-        """The newest entry given to `write`."""
-        return self._last_index
+        """The newest durable entry."""
+        return self._known.last_index
 
     async def write(self, write: Write) -> None:
         """Make one write of the core durable.
@@ -136,14 +155,20 @@ class LogStore:
             write: Its entries follow the last one, or begin at `truncate_from`.
 
         Raises:
+            DiskFull: It is not there and will not be, whatever happens; the same may be
+                tried again.
             DiskFailed: It may or may not be there after a restart: end the process.
         """
         async with self._lock:
-            assert write.commit >= self._commit, "the commit index fell"
-            changes = self._change_head(write)
-            self._commit = write.commit
-            rows = self._chain(write.entries)
+            self._writer.check()
+            known, changes = self._change_head(write)
+            rows = _chain(known, write.entries)
             await self._writer.store(changes, rows)
+            if rows:
+                known = replace(
+                    known, last_index=Index(rows[-1].idx), last_crc=rows[-1].crc
+                )
+            self._known = known
 
     def read(self, low: Index, high: Index, bytes_max: int) -> tuple[Entry, ...]:
         """Read entries for a follower that is behind what memory holds.
@@ -161,7 +186,7 @@ class LogStore:
             DiskFailed: The disk refused.
         """
         assert low >= self.first_index, "these entries were cut away"
-        return self._reader.read(self._cut, low, high, bytes_max)
+        return self._reader.read(self._known.cut, low, high, bytes_max)
 
     async def cut_prefix(self, upto: int) -> None:
         """Remove entries that a durable checkpoint makes needless, slice by slice.
@@ -170,20 +195,23 @@ class LogStore:
             upto: The last one to go; committed. Below the first one there is no work.
 
         Raises:
+            DiskFull: Not everything is removed; may be tried again.
             DiskFailed: The disk refused: end the process.
         """
-        assert upto <= min(self._commit, self._last_index), "cuts what is needed"
-        while self._cut.index < upto:
-            end = Index(min(upto, self._cut.index + _CUT_ROWS_MAX))
+        known = self._known
+        assert upto <= min(known.commit, known.last_index), "cuts what is needed"
+        while self._known.cut.index < upto:
             async with self._lock:
-                term, crc = self._reader.read_mark(self._cut, end)
-                cut = CutPoint(end, term, crc, self._cut.install_id)
+                cut = self._known.cut
+                end = Index(min(upto, cut.index + _CUT_ROWS_MAX))
+                term, crc = self._reader.read_mark(cut, end)
+                cut = CutPoint(end, term, crc, cut.install_id)
                 changes = [
                     range_change(end, is_suffix=False),
                     _set_meta(CUT_POINT, cut),
                 ]
                 await self._writer.store(changes, ())
-                self._cut = cut
+                self._known = replace(self._known, cut=cut)
 
     async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
         """Drop the whole log: it goes on after a state installed at `index`.
@@ -194,20 +222,27 @@ class LogStore:
             mark: The same as in the checkpoint.
 
         Raises:
+            DiskFull: The log is what it was, and has to be reset before it is written
+                again; may be tried again.
             DiskFailed: The disk refused: end the process.
         """
         async with self._lock:
-            if mark.hard_state.term > self._hard_state.term:
-                self._hard_state = mark.hard_state
-            self._commit = self._sealed_index = self._last_index = index
-            self._cut = CutPoint(index, term, 0, mark.install_id)
-            self._last_crc = self._cut.crc
+            cut = CutPoint(index, term, 0, mark.install_id)
+            known = _Known(
+                hard_state=_later(self._known.hard_state, mark.hard_state),
+                commit=index,
+                sealed_index=index,
+                cut=cut,
+                last_index=index,
+                last_crc=cut.crc,
+            )
             changes = [
                 range_change(Index(0), is_suffix=True),
-                _set_meta(CUT_POINT, self._cut),
-                _set_meta(HEAD, self._head()),
+                _set_meta(CUT_POINT, cut),
+                _set_meta(HEAD, known.head),
             ]
             await self._writer.store(changes, ())
+            self._known = known
 
     async def write_identity(self, identity: Identity) -> None:
         """Store whom the log belongs to; state.db must say so already.
@@ -216,7 +251,7 @@ class LogStore:
             DiskFailed: The disk refused: end the process.
         """
         async with self._lock:
-            await self._writer.store_meta(IDENTITY, identity)
+            await self._writer.store_identity(identity)
             self._identity = identity
 
     async def close(self) -> None:
@@ -249,66 +284,76 @@ class LogStore:
         applied = checkpoint.applied_index, checkpoint.applied_term
         await self.reset(*applied, scan.pending_install)
         return LogRecovery(
-            hard_state=self._hard_state,
-            commit=self._commit,
+            hard_state=self._known.hard_state,
+            commit=self._known.commit,
             first_index=self.first_index,
-            last_index=self._last_index,
-            previous_term=self._cut.term,
+            last_index=self.last_index,
+            previous_term=self._known.cut.term,
             term_runs=(),
             tail=(),
         )
 
     async def _seal(self) -> None:
         """Say in the file where the log ends, and make every byte of it durable."""
-        self._sealed_index = self._last_index
-        await self._writer.store_meta(HEAD, self._head())
+        sealed = replace(self._known, sealed_index=self._known.last_index)
+        await self._writer.store_meta(HEAD, sealed.head)
+        self._known = sealed
         await self._writer.fold_all()
 
-    def _head(self) -> LogHead:
-        return LogHead(self._hard_state, self._commit, self._sealed_index)
-
-    def _change_head(self, write: Write) -> list[Change]:
+    def _change_head(self, write: Write) -> tuple[_Known, list[Change]]:
         """Prepare what a write changes besides adding entries: mostly nothing."""
+        old = self._known
+        assert write.commit >= old.commit, "the commit index fell"
+        known = replace(old, commit=write.commit)
         if write.hard_state is None and write.truncate_from is None:
-            return []
+            return known, []
         changes: list[Change] = []
         if write.hard_state is not None:
-            _assert_forward(self._hard_state, write.hard_state)
-            self._hard_state = write.hard_state
+            _assert_forward(old.hard_state, write.hard_state)
+            known = replace(known, hard_state=write.hard_state)
         if write.truncate_from is not None:
             last_kept = Index(write.truncate_from - 1)
-            assert self._commit <= last_kept, "cuts committed entries"
-            assert self._cut.index <= last_kept < self._last_index, "cuts nothing"
-            _, self._last_crc = self._reader.read_mark(self._cut, last_kept)
-            self._last_index = last_kept
-            self._sealed_index = min(self._sealed_index, last_kept)
-            changes.append(range_change(write.truncate_from, is_suffix=True))
-        head = LogHead(self._hard_state, write.commit, self._sealed_index)
-        return [*changes, _set_meta(HEAD, head)]
-
-    def _chain(self, entries: Sequence[Entry]) -> list[LogRow]:
-        """Make rows of entries that follow the last one, and move to their end."""
-        rows: list[LogRow] = []
-        synced = self._last_index
-        for number, entry in enumerate(entries):
-            assert entry.index == self._last_index + 1, "a gap in the log"
-            if number and number % STATEMENT_ROWS_MAX == 0:
-                synced = self._last_index
-            index, term, kind, payload = (
-                entry.index,
-                entry.term,
-                entry.kind,
-                entry.payload,
+            assert old.commit <= last_kept, "cuts committed entries"
+            assert old.cut.index <= last_kept < old.last_index, "cuts nothing"
+            _, crc = self._reader.read_mark(old.cut, last_kept)
+            sealed = min(old.sealed_index, last_kept)
+            known = replace(
+                known, last_index=last_kept, last_crc=crc, sealed_index=sealed
             )
-            row = LogRow(index, term, kind, self._commit, synced, 0, payload)
-            crc = checksum_row(self._last_crc, row)
-            rows.append(LogRow(index, term, kind, self._commit, synced, crc, payload))
-            self._last_index, self._last_crc = entry.index, crc
-        return rows
+            changes.append(range_change(write.truncate_from, is_suffix=True))
+        return known, [*changes, _set_meta(HEAD, known.head)]
+
+
+def _chain(known: _Known, entries: Sequence[Entry]) -> list[LogRow]:
+    """Make rows of entries that follow the last one."""
+    rows: list[LogRow] = []
+    # Everything before these was synced: one write ends before the next begins.
+    commit, synced = known.commit, known.last_index
+    last_index, last_crc = known.last_index, known.last_crc
+    for entry in entries:
+        assert entry.index == last_index + 1, "a gap in the log"
+        index, term, kind, payload = (
+            entry.index,
+            entry.term,
+            entry.kind,
+            entry.payload,
+        )
+        row = LogRow(index, term, kind, commit, synced, 0, payload)
+        crc = checksum_row(last_crc, row)
+        rows.append(LogRow(index, term, kind, commit, synced, crc, payload))
+        last_index, last_crc = index, crc
+    return rows
 
 
 def _set_meta(name: str, value: object) -> Change:
     return meta_change(*encode_meta(name, value))
+
+
+def _later(ours: HardState, theirs: HardState) -> HardState:
+    """Choose so that neither term nor vote goes back."""
+    if theirs.term > ours.term:
+        return theirs
+    return theirs if theirs.term == ours.term and ours.vote is None else ours
 
 
 def _assert_forward(old: HardState, new: HardState) -> None:

@@ -25,7 +25,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from raftd.storage.chunks import pack
-from raftd.storage.errors import DamagedFiles, StorageError, translate_errors
+from raftd.storage.errors import DamagedFiles, DiskFull, StorageError, translate_errors
 from raftd.storage.files import META_UPSERT, encode_meta
 from raftd.storage.state_reader import (
     read_chunks,
@@ -38,6 +38,7 @@ from raftd.storage.state_rows import (
     CHUNK_INSERT,
     DELTA_ID_MAX,
     MERGE,
+    META_DELETE,
     NO_IDS,
     SWEEP_SQL,
     BaseMark,
@@ -46,10 +47,11 @@ from raftd.storage.state_rows import (
     merge_generation,
 )
 
-__all__ = ["EXIT_DAMAGED", "EXIT_OVERTAKEN", "main", "merge"]
+__all__ = ["EXIT_DAMAGED", "EXIT_FULL", "EXIT_OVERTAKEN", "main", "merge"]
 
 EXIT_DAMAGED = 3
 EXIT_OVERTAKEN = 4
+EXIT_FULL = 5
 _EXIT_FAILED = 1
 #: Longer than any checkpoint of the node should hold the file.
 _BUSY_S = 60.0
@@ -98,14 +100,20 @@ class _Merge:
             old, state = read_marks(self._db, self._path)
             self._db.execute(META_UPSERT, self._mark)
         self._sweep(old)
-        new = self._write_base(merge_generation(old), state.last_delta)
-        with self._marked():
-            self._db.execute(META_UPSERT, encode_meta(BASE, new))
+        try:
+            new = self._write_base(merge_generation(old), state.last_delta)
+            with self._marked():
+                self._db.execute(META_UPSERT, encode_meta(BASE, new))
+        except sqlite3.OperationalError:
+            # Want of room, most likely: give back what was taken of it.
+            with suppress(_OvertakenError, sqlite3.OperationalError):
+                self._sweep(old)
+            raise
         # The swap is done; whoever removes the mark from here on sweeps as well.
         with suppress(_OvertakenError):
             self._sweep(new)
             with self._marked():
-                self._db.execute("DELETE FROM meta WHERE name = ?", (MERGE,))
+                self._db.execute(META_DELETE, (MERGE,))
 
     def _write_base(self, generation: int, last_delta: int) -> BaseMark:
         rows: dict[tuple[int, bytes], bytes | None] = {}
@@ -151,10 +159,12 @@ class _Merge:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # Some errors make SQLite do so by itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,7 +182,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if merge(options.path) else EXIT_OVERTAKEN
     except StorageError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_DAMAGED if isinstance(error, DamagedFiles) else _EXIT_FAILED
+        match error:
+            case DamagedFiles():
+                return EXIT_DAMAGED
+            case DiskFull():
+                return EXIT_FULL
+            case _:
+                return _EXIT_FAILED
 
 
 def _end_with_parent() -> None:

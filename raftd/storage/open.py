@@ -22,11 +22,16 @@ from raftd.storage.directory import LOG_NAME, STATE_NAME, DirectoryLock
 from raftd.storage.errors import DamagedFiles, ForeignFiles
 from raftd.storage.file_watch import FileWatch
 from raftd.storage.files import FileKind, check_file, create_file, wal_path
-from raftd.storage.identity import INCARNATION_BYTES, Identity
+from raftd.storage.identity import (
+    FORMAT_VERSION,
+    INCARNATION_BYTES,
+    Identity,
+)
 from raftd.storage.log_rows import LOG_FILE, blank_log
 from raftd.storage.log_store import TAIL_BYTES_MAX, LogStore
+from raftd.storage.state_reader import check_chunks
 from raftd.storage.state_rows import STATE_FILE, blank_state
-from raftd.storage.state_store import StateStore, read_checkpoint
+from raftd.storage.state_store import StateStore
 from raftd.storage.types import CheckpointMeta, LogRecovery
 
 __all__ = ["Recovery", "Stores", "open_stores"]
@@ -149,18 +154,15 @@ async def open_stores(
     lock = await asyncio.to_thread(DirectoryLock, data_dir)
     try:
         wanted = Identity(cluster_name, node_id, incarnation=b"")
-        found, is_new = await asyncio.to_thread(
-            _prepare, data_dir, wanted, make_incarnation
-        )
+        is_new = await asyncio.to_thread(_prepare, data_dir, wanted, make_incarnation)
         log_path, state_path = data_dir / LOG_NAME, data_dir / STATE_NAME
-        checkpoint = await asyncio.to_thread(read_checkpoint, state_path)
+        # All of state.db is looked at before anything in log.db is changed.
+        checkpoint = await asyncio.to_thread(check_chunks, state_path)
         log, recovered = await LogStore.open(
             log_path, checkpoint, tail_bytes_max=tail_bytes_max
         )
         try:
-            if log.identity != found:
-                await log.write_identity(found)
-            state = await StateStore.open(state_path)
+            state = await _open_state(state_path, log)
         except BaseException:
             await log.close()
             raise
@@ -170,10 +172,27 @@ async def open_stores(
     return Stores(lock, log, state, Recovery(recovered, checkpoint, is_new))
 
 
+async def _open_state(path: Path, log: LogStore) -> StateStore:
+    """Open state.db, and have both files say what it says, in our format."""
+    state = await StateStore.open(path)
+    try:
+        identity = msgspec.structs.replace(
+            state.identity, format_version=FORMAT_VERSION
+        )
+        if state.identity != identity:
+            await state.write_identity(identity)
+        if log.identity != identity:
+            await log.write_identity(identity)
+    except BaseException:
+        await state.close()
+        raise
+    return state
+
+
 def _prepare(
     directory: Path, wanted: Identity, make_incarnation: Callable[[], bytes]
-) -> tuple[Identity, bool]:
-    """Check both files, or make what is missing of a first start."""
+) -> bool:
+    """Check both files, or make what is missing of a first start: then True."""
     log_path, state_path = directory / LOG_NAME, directory / STATE_NAME
     has_log, has_state = _is_there(log_path), _is_there(state_path)
     if has_log and not has_state:
@@ -185,12 +204,12 @@ def _prepare(
         create_file(state_path, STATE_FILE, blank_state(wanted))
     found = _check_owner(state_path, STATE_FILE, wanted)
     if not has_log:
-        if found.is_bound or read_checkpoint(state_path) is not None:
+        if found.is_bound or check_chunks(state_path) is not None:
             raise DamagedFiles(f"{log_path} is missing beside {state_path}.")
         create_file(log_path, LOG_FILE, blank_log(found))
-        return found, True
+        return True
     _compare(log_path, _check_owner(log_path, LOG_FILE, wanted), state_path, found)
-    return found, False
+    return False
 
 
 def _is_there(path: Path) -> bool:

@@ -55,6 +55,11 @@ class SnapshotReader:
             self._bytes += int(db.execute(sql, ids).fetchone()[0])
 
     @property
+    def is_open(self) -> bool:
+        """Tell whether it holds on to the write-ahead log."""
+        return self._db is not None
+
+    @property
     def meta(self) -> CheckpointMeta:
         """What belongs to the rows."""
         return self._meta

@@ -14,7 +14,7 @@ import msgspec
 
 from raftd.storage.chunks import Row, unpack
 from raftd.storage.errors import DamagedFiles
-from raftd.storage.files import decode_meta, read_meta, reading
+from raftd.storage.files import decode_meta, read_meta, reading, reading_at_rest
 from raftd.storage.state_rows import (
     BASE,
     CHECKPOINT,
@@ -27,8 +27,10 @@ from raftd.storage.state_rows import (
     checksum_chunk,
     delta_ids,
 )
+from raftd.storage.types import CheckpointMeta
 
 __all__ = [
+    "check_chunks",
     "read_chunks",
     "read_marks",
     "read_range",
@@ -57,6 +59,24 @@ def read_staging(db: sqlite3.Connection, path: Path) -> StagingMark | None:
     """
     meta = read_meta(db, path)
     return decode_meta(path, meta, STAGING, StagingMark) if STAGING in meta else None
+
+
+def check_chunks(path: Path) -> CheckpointMeta | None:
+    """Look at every living chunk of a closed state.db, changing nothing.
+
+    Returns:
+        What the newest checkpoint says.
+
+    Raises:
+        DamagedFiles: A record or chunk is missing or altered.
+        DiskFailed: The disk refused.
+    """
+    with reading_at_rest(path) as db:
+        base, mark = read_marks(db, path)
+        for ids in (base_ids(base), delta_ids(base, mark)):
+            for _ in read_range(db, path, ids):
+                pass
+        return mark.meta
 
 
 def read_chunks(path: Path, last_delta: int | None = None) -> Iterator[bytes]:

@@ -30,6 +30,7 @@ __all__ = [
     "DELTA_ID_MAX",
     "DROP_SQL",
     "MERGE",
+    "META_DELETE",
     "NO_IDS",
     "STAGING",
     "STATE_FILE",
@@ -63,6 +64,7 @@ STATE_FILE = FileKind(
         " data BLOB NOT NULL)"
     ),
 )
+META_DELETE = "DELETE FROM meta WHERE name = ?"
 CHUNK_INSERT = "INSERT INTO chunks VALUES (?, ?, ?)"
 #: Removes some chunks outside three ranges of ids; again until there were none.
 SWEEP_SQL = """
@@ -141,10 +143,9 @@ def merge_generation(base: BaseMark) -> int:
     return base.generation + 2 - base.generation % 2
 
 
-def staging_generation(base: BaseMark, staged: StagingMark | None) -> int:
-    """Choose the generation of the next snapshot: odd, and no staged one's."""
-    newest = max(base.generation, staged.generation if staged else 0)
-    return newest + 1 + newest % 2
+def staging_generation(base: BaseMark) -> int:
+    """Choose the generation of the next snapshot: odd."""
+    return base.generation + 1 + base.generation % 2
 
 
 def delta_ids(base: BaseMark, mark: CheckpointMark) -> IdRange:

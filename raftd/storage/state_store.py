@@ -10,17 +10,14 @@ Source: DESIGN.md section 6 (state.db); RELIABILITY.md rules 25, 28-30, 32.
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from weakref import WeakSet
 
-from msgspec.structs import replace
-
 from raftd.storage.chunks import Row
-from raftd.storage.errors import DamagedFiles, DiskFull, StorageError
+from raftd.storage.errors import DiskFull
 from raftd.storage.files import (
     IDENTITY,
     META_UPSERT,
@@ -34,8 +31,9 @@ from raftd.storage.files import (
     wal_path,
 )
 from raftd.storage.identity import Identity
-from raftd.storage.merge import EXIT_DAMAGED, EXIT_OVERTAKEN
+from raftd.storage.merge_process import run_merge
 from raftd.storage.snapshot_reader import SnapshotReader
+from raftd.storage.staging import Staging
 from raftd.storage.state_reader import (
     read_chunks,
     read_marks,
@@ -46,36 +44,19 @@ from raftd.storage.state_reader import (
 from raftd.storage.state_rows import (
     BASE,
     CHECKPOINT,
-    DROP_SQL,
     MERGE,
-    NO_IDS,
-    STAGING,
+    META_DELETE,
     SWEEP_SQL,
     BaseMark,
     CheckpointMark,
-    IdRange,
     StagingMark,
     base_ids,
     delta_ids,
-    generation_ids,
-    staging_generation,
 )
 from raftd.storage.state_writer import StateWriter
 from raftd.storage.types import CheckpointMeta, Sizes
 
-__all__ = ["StateStore", "read_checkpoint"]
-
-
-def read_checkpoint(path: Path) -> CheckpointMeta | None:
-    """Read what the newest checkpoint of a closed state.db says, changing nothing.
-
-    Raises:
-        DamagedFiles: A record is missing or altered.
-        DiskFailed: The disk refused.
-    """
-    with reading_at_rest(path) as db:
-        _, mark = read_marks(db, path)
-        return mark.meta
+__all__ = ["StateStore"]
 
 
 class StateStore:
@@ -93,7 +74,7 @@ class StateStore:
         self._writer = writer
         self._identity = identity
         self._mark = mark
-        self._staged = staged
+        self._staging = Staging(writer, staged)
         # One transaction at a time on the one connection.
         self._lock = asyncio.Lock()
         self._readers: WeakSet[SnapshotReader] = WeakSet()
@@ -187,6 +168,8 @@ class StateStore:
                     await self._writer.insert(last_delta, [data])
                 new = CheckpointMark(meta, last_delta)
                 await self._set(CHECKPOINT, new)
+            if not meta.applied_index:
+                await self._fold()
 
     async def stage(self, offer_id: bytes, first: int, chunks: Sequence[bytes]) -> None:
         """Store some chunks of a snapshot durably, where nobody sees them.
@@ -202,33 +185,13 @@ class StateStore:
             DiskFailed: End the process.
         """
         async with self._lock:
-            old = self._staged
-            if old is None or old.offer_id != offer_id:
-                generation = staging_generation(await self._read_base(), old)
-                staged = StagingMark(offer_id, generation)
-            else:
-                staged = old
-            assert 0 <= first <= staged.chunk_count, "a gap between chunks"
-            fresh = chunks[staged.chunk_count - first :]
-            at = base_ids(staged).last + 1
-            new = replace(staged, chunk_count=staged.chunk_count + len(fresh))
-            async with self._writer.transaction(lambda: self._set_staged(new)):
-                if staged is not old:
-                    # A generation that could not be dropped for want of room.
-                    await self._writer.run(
-                        "DELETE FROM chunks WHERE id BETWEEN ? AND ?",
-                        generation_ids(staged.generation),
-                    )
-                await self._writer.insert(at, fresh)
-                await self._set(STAGING, new)
-            if old is not None and old.offer_id != offer_id:
-                await self._drop(generation_ids(old.generation))
+            base = await self._read_base()
+            await self._staging.add(offer_id, first, chunks, base)
 
     async def staged(self, offer_id: bytes) -> int:
         """Count the chunks of a snapshot that are here: 0 if another one's are."""
         async with self._lock:
-            staged = self._staged
-        return staged.chunk_count if staged and staged.offer_id == offer_id else 0
+            return self._staging.count(offer_id)
 
     def load_staged(self, offer_id: bytes) -> Iterator[Row]:
         """Give the rows of the staged chunks, in order, as `load` does.
@@ -258,23 +221,21 @@ class StateStore:
         """
         assert meta.install is not None, "nothing would tell the log"
         async with self._lock:
-            staged = self._staged
-            assert staged is not None, "nothing is staged"
-            assert (staged.offer_id, staged.chunk_count) == (offer_id, count), (
-                "not everything is staged"
-            )
             mark = CheckpointMark(meta, self._mark.last_delta)
-            base = BaseMark(staged.generation, count, mark.last_delta)
 
             def adopt() -> None:
-                self._mark, self._staged = mark, None
+                self._mark = mark
+                self._staging.taken()
 
             async with self._writer.transaction(adopt):
+                staged = await self._staging.take(offer_id, count)
+                base = BaseMark(staged.generation, count, mark.last_delta)
                 await self._set(BASE, base)
                 await self._set(CHECKPOINT, mark)
-                await self._unset(STAGING)
-                await self._unset(MERGE)
-            await self._clean_up()
+                # A merge would put the old state back.
+                await self._writer.run(META_DELETE, (MERGE,))
+            with suppress(DiskFull):
+                await self._sweep()
 
     async def drop_staged(self) -> None:
         """Forget the snapshot on its way in, if any.
@@ -284,12 +245,7 @@ class StateStore:
             DiskFailed: End the process.
         """
         async with self._lock:
-            staged = self._staged
-            if staged is None:
-                return
-            async with self._writer.transaction(lambda: self._set_staged(None)):
-                await self._unset(STAGING)
-            await self._drop(generation_ids(staged.generation))
+            await self._staging.drop()
 
     def open_snapshot(self) -> SnapshotReader:
         """Begin to read the newest checkpoint for a follower; blocks for a moment.
@@ -331,44 +287,28 @@ class StateStore:
 
         Raises:
             DamagedFiles: A chunk is missing or altered.
+            DiskFull: There is no room for a new base; may be tried again.
             StorageError: The merge failed; the state is what it was.
         """
-        # Its input is a pipe from here: when this process ends, so does the merge.
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "raftd.storage.merge", "--until-eof"),
-            str(self._path),
-            stdin=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stderr is not None, "a pipe was asked for"
-        try:
-            message = (await process.stderr.read()).decode(errors="replace").strip()
-            code = await process.wait()
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
-        match code:
-            case 0:
-                return True
-            case _ if code == EXIT_OVERTAKEN:
-                return False
-            case _ if code == EXIT_DAMAGED:
-                raise DamagedFiles(message)
-            case _:
-                raise StorageError(
-                    f"The merge of {self._path} failed with exit code {code}: {message}"
-                )
+        return await run_merge(self._path)
 
     async def write_identity(self, identity: Identity) -> None:
         """Store whom the state belongs to; log.db follows.
 
         Raises:
+            DiskFull: It is not stored; may be tried again.
             DiskFailed: The disk refused: end the process.
         """
-        async with self._lock:
-            await self._set(IDENTITY, identity)
+
+        def adopt() -> None:
             self._identity = identity
+
+        async with self._lock:
+            async with self._writer.transaction(adopt):
+                version = int(identity.format_version)
+                await self._writer.run(f"PRAGMA user_version={version}")
+                await self._set(IDENTITY, identity)
+            await self._fold()
 
     async def close(self) -> None:
         """Let the file go, folded into one. May be called twice.
@@ -394,32 +334,19 @@ class StateStore:
 
     async def _sweep(self) -> None:
         """Remove chunks that nothing needs; an unfinished merge ends by this."""
-        await self._unset(MERGE)
+        await self._writer.run(META_DELETE, (MERGE,))
         base = await self._read_base()
-        staged = base_ids(self._staged) if self._staged else NO_IDS
-        needed = (*base_ids(base), *delta_ids(base, self._mark), *staged)
+        needed = (*base_ids(base), *delta_ids(base, self._mark), *self._staging.ids)
         while await self._writer.run(SWEEP_SQL, needed):
             pass
 
-    async def _clean_up(self) -> None:
-        """Sweep behind what is done already: want of room makes it wait."""
-        with suppress(DiskFull):
-            await self._sweep()
-
-    async def _drop(self, ids: IdRange) -> None:
-        """Remove chunks of a snapshot that nobody wants, beside a merge."""
-        with suppress(DiskFull):
-            while await self._writer.run(DROP_SQL, ids):
-                pass
-
-    def _set_staged(self, staged: StagingMark | None) -> None:
-        self._staged = staged
+    async def _fold(self) -> None:
+        """Put what no log could bring back where a torn end cannot reach it."""
+        if not any(reader.is_open for reader in self._readers):
+            await self._writer.fold_all()
 
     async def _set(self, name: str, value: object) -> None:
         await self._writer.run(META_UPSERT, encode_meta(name, value))
-
-    async def _unset(self, name: str) -> None:
-        await self._writer.run("DELETE FROM meta WHERE name = ?", (name,))
 
 
 def _read_own(path: Path) -> tuple[Identity, CheckpointMark, StagingMark | None]:

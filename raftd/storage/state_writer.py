@@ -12,7 +12,7 @@ Source: RELIABILITY.md section 0 finding 1, rules 25, 49 and 51.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,11 @@ class StateWriter:
             await _see_through(commit)
             raise
         await self._fold_some()
+
+    async def fold_all(self) -> None:
+        """Empty the write-ahead log into the file, unless something is in the way."""
+        with suppress(DiskFull):
+            await self.run("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def close(self) -> None:
         """Let the connection and its thread go."""

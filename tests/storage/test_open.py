@@ -200,7 +200,7 @@ def make_other_database(path: Path) -> None:
 
 
 def make_newer(path: Path) -> None:
-    patch(path, 60, struct.pack(">I", 2))
+    patch(path, 60, struct.pack(">I", 3))
 
 
 def patch(path: Path, offset: int, data: bytes) -> None:
@@ -228,7 +228,7 @@ def alter_identity(path: Path) -> None:
         (make_text, ForeignFiles, "is not a raftd database"),
         (make_empty, ForeignFiles, "is not a raftd database"),
         (make_other_database, ForeignFiles, r"is not a raftd \w+ database"),
-        (make_newer, NewerFormat, "has format 2, written by a later raftd"),
+        (make_newer, NewerFormat, "has format 3, written by a later raftd"),
         (change_schema, DamagedFiles, "its tables are not raftd's"),
         (drop_identity, DamagedFiles, "identity record is missing"),
         (alter_identity, DamagedFiles, "checksum of its identity record"),

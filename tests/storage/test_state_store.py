@@ -18,6 +18,7 @@ from raftd.storage.merge import main, merge
 from raftd.storage.open import Stores
 from raftd.storage.types import InstallMark, Sizes
 from tests.storage.tools import (
+    copy_directory,
     entries,
     install,
     meta,
@@ -25,6 +26,7 @@ from tests.storage.tools import (
     open_node,
     row,
     run_sql,
+    snapshot_files,
     write,
 )
 
@@ -275,12 +277,29 @@ async def test_a_merge_refuses_damage_and_says_where(
         "UPDATE chunks SET id = 9 WHERE id = 1",
     ],
 )
-async def test_a_damaged_chunk_is_named(tmp_path: Path, damage: str) -> None:
-    async with open_node(tmp_path) as stores:
+@pytest.mark.parametrize("is_crashed", [False, True])
+async def test_a_damaged_chunk_is_named_before_anything_is_touched(
+    tmp_path: Path, damage: str, *, is_crashed: bool
+) -> None:
+    node = tmp_path / "node"
+    async with open_node(node) as stores:
         await fill_log(stores)
         for applied in (1, 2, 3):
             await stores.state.checkpoint(meta(applied), pack([row(applied, b"v")]))
-    run_sql(tmp_path / "state.db", damage)
+        left = copy_directory(node, tmp_path / "crashed")
+    node = left if is_crashed else node
+    run_sql(node / "state.db", damage)
+    before = snapshot_files(node)
+    with pytest.raises(DamagedFiles, match=r"state\.db is damaged: chunk"):
+        async with open_node(node):
+            pass
+    assert snapshot_files(node) == before
+
+
+async def test_loading_names_a_chunk_damaged_since_the_start(tmp_path: Path) -> None:
     async with open_node(tmp_path) as stores:
-        with pytest.raises(DamagedFiles, match=r"state\.db is damaged: chunk"):
+        await fill_log(stores)
+        await stores.state.checkpoint(meta(1), pack([row(1, b"v")]))
+        run_sql(tmp_path / "state.db", "UPDATE chunks SET data = x'90'")
+        with pytest.raises(DamagedFiles, match=r"state\.db is damaged: chunk 1 was"):
             list(stores.state.load())
