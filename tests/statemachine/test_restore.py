@@ -1,4 +1,4 @@
-"""Another life for a state: claims ended, jobs uncharged, nothing old compares as new."""
+"""Another life for a state: claims end, jobs are not charged, nothing old is new."""
 
 import random
 from collections.abc import Sequence
@@ -214,8 +214,8 @@ def test_reservations_come_back_uncharged_with_what_the_worker_saved() -> None:
             old.fail(job, retry_in_ms=0)
     before = {job: old.machine.queues.get(job) for job in (waiting, started, fresh)}
     new = _next_life(old)
-    for job, was in before.items():
-        found = new.machine.queues.get(job)
+    for number, was in before.items():
+        found = new.machine.queues.get(number)
         assert found is not None
         assert was is not None
         assert found.state is JobState.READY
