@@ -83,11 +83,11 @@ class Restoring:
             self._note_all(machine.take_checkpoint())
             machine.checkpoint_written()
 
-    def finish(self) -> Checkpoint:
-        """End the old life and give the whole state; call it once.
+    def finish(self) -> bytes:
+        """End the old life; call it once.
 
         Returns:
-            All rows, sorted by table and key, with the digest to go on from.
+            The digest that the new life goes on from: of all `rows`.
         """
         machine = self._machine
         self._note_changed()
@@ -95,6 +95,17 @@ class Restoring:
         self._note_changed()
         for claims in _ENDED:
             assert not self._keys.get(claims), f"claims are left in {claims.name}"
+        checkpoint = self._take_all()
+        for _ in checkpoint.rows():
+            pass
+        return checkpoint.digest
+
+    def rows(self) -> Iterator[Row]:
+        """Give the whole state, sorted by table and key; may be called again."""
+        return self._take_all().rows()
+
+    def _take_all(self) -> Checkpoint:
+        machine = self._machine
         # A checkpoint gives the newest mark of a table first.
         for table in sorted(self._keys):
             for key in sorted(self._keys[table], reverse=True):
