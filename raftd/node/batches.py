@@ -187,6 +187,14 @@ class Batches:
             self._in_flight -= 1
         return hits
 
+    def take_until(self, index: int) -> list[Proposed]:
+        """Take all that was proposed up to an index: it is never applied here."""
+        return [
+            proposed
+            for each in sorted(each for each in self._proposed if each <= index)
+            for proposed in self._proposed.pop(each)
+        ]
+
     def take_lost(self, index: int, term: int) -> Proposed | None:
         """Take what was proposed at (index, term), which is definitely lost."""
         hits = self._proposed.get(index, [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -16,13 +16,19 @@ from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkError
 from raftd.node.node import Node
 from raftd.node.peer_calls import (
+    AskMark,
     AskStatus,
+    FinishSnapshot,
     Forwarded,
     ForwardKeepAlive,
     ForwardWrite,
     Noted,
+    OfferSnapshot,
     PeerReply,
     Renewed,
+    SendChunks,
+    SnapshotCall,
+    SnapshotTold,
     StatusTold,
     TellDigest,
     decode_call,
@@ -52,6 +58,7 @@ class PeerService:
         *,
         own_state: Callable[[], MemberState],
         take_digest: Callable[[int, int, bytes], None],
+        take_snapshot: Callable[[NodeId, SnapshotCall], Awaitable[SnapshotTold]],
     ) -> None:
         """Serve a node.
 
@@ -60,11 +67,13 @@ class PeerService:
             peers: The links.
             own_state: Says how this member does.
             take_digest: Given (member, index, digest).
+            take_snapshot: Given (member, call); see ``snapshots_in``.
         """
         self._node: Final = node
         self._peers: Final = peers
         self._own_state: Final = own_state
         self._take_digest: Final = take_digest
+        self._take_snapshot: Final = take_snapshot
         self._told: Final[dict[asyncio.Task[None], None]] = {}
         peers.serve(self.answer)
 
@@ -82,6 +91,11 @@ class PeerService:
             case TellDigest():
                 self._take_digest(peer, call.index, call.digest)
                 reply = Noted()
+            case AskMark():
+                self._node.mark_beyond(call.index)
+                reply = Noted()
+            case OfferSnapshot() | SendChunks() | FinishSnapshot():
+                reply = await self._take_snapshot(peer, call)
             case _:
                 assert_never(call)
         return encode(reply)

@@ -6,9 +6,9 @@ order of effects of ``raftd.consensus.ready``: send and write first, then apply,
 answer. Store, links and clocks are behind ``Effects`` and arguments, so the simulator
 runs this file as it is.
 
-Rules: a proposal waits under (index, term); another term at its index means that it
-was definitely not applied. A waiting answer (a lock, a campaign) waits under its
-ticket, which every member computes alike.
+Rules: who waits for what is in ``delivery``, when entries are marked in ``marks``. A
+state that was loaded beside the work is taken over in the turn in which the core says
+so, before the core's next entry is applied.
 
 Source: RELIABILITY.md sections 1 and 2; DESIGN.md section 3.
 """
@@ -16,30 +16,58 @@ Source: RELIABILITY.md sections 1 and 2; DESIGN.md section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from raftd.consensus.changes import decode_change
 from raftd.consensus.core import Core
-from raftd.consensus.messages import Message
+from raftd.consensus.messages import Input, Message
 from raftd.consensus.ready import SoftState, Write
-from raftd.consensus.types import Entry, Proposal, RefusalReason, Refused, Role
-from raftd.node.batches import Batches, Proposed, Renewed, Target
+from raftd.consensus.types import (
+    Entry,
+    EntryKind,
+    Install,
+    NodeId,
+    Proposal,
+    RefusalReason,
+    Refused,
+    Role,
+)
+from raftd.node.batches import Batches, Renewed, Target
+from raftd.node.delivery import Delivery
 from raftd.node.lease_clock import CLOCK_APART_MS_MAX, LeaseClock, median_ms
+from raftd.node.marks import Marks
 from raftd.node.read_queue import ReadQueue
 from raftd.node.refusals import HANDING_OVER, NOT_APPLIED, OVERLOADED, not_leader
-from raftd.node.service import Answered, AnswerSink
+from raftd.node.roster import Roster, after, first_roster
+from raftd.node.service import AnswerSink
 from raftd.node.settings import ReplicaSettings
-from raftd.statemachine.answers import AppliedEntry, Pending
+from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.machine import Machine
-from raftd.statemachine.schema.base import Refusal, Result
+from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import MarkEntry, encode_batch, seal
 
-__all__ = ["Effects", "Replica"]
+__all__ = ["Effects", "Loaded", "Replica"]
 
 
-_FINAL: Final = (Result, Refusal)
-"""What ends a request; a mark and a pending answer do not."""
+class Loaded(msgspec.Struct, frozen=True):
+    """A state that came from a leader, loaded and ready to be taken over.
+
+    Attributes:
+        index: The state is as of this entry,
+        term: whose term this is.
+        offer_id: Under which its rows are staged.
+        chunk_count: How many chunks those are.
+    """
+
+    index: int
+    term: int
+    digest: bytes
+    roster: Roster
+    machine: Machine
+    offer_id: bytes
+    chunk_count: int
 
 
 class Effects(Protocol):
@@ -60,6 +88,15 @@ class Effects(Protocol):
     def marked(self, index: int, mark: MarkEntry) -> None:
         """A mark was applied: take the checkpoint now, before the next entry."""
 
+    def snapshot_wanted(self, node: NodeId) -> None:
+        """A follower needs a snapshot: send it the newest checkpoint."""
+
+    def roster_changed(self, roster: Roster) -> None:
+        """A member change took effect."""
+
+    def installed(self, index: int) -> None:
+        """Another's state took the place of this member's; its write comes next."""
+
 
 class Replica:
     """The production replica; see the module's rules."""
@@ -75,20 +112,16 @@ class Replica:
         self._effects: Final = effects
         self._settings: Final = settings
         self._batches: Final = Batches(settings)
-        self._waiting: Final[dict[int, list[Target]]] = {}
-        self._touched: Final[dict[AnswerSink, None]] = {}
+        self._delivery: Final = Delivery(self._batches, machine)
+        self.marks: Final = Marks(core, settings)
         self._monotonic_ms = 0
         self._wall_ms = 0
         self._leading_term = 0
-        self._applied_bytes = 0
-        self._mark_due_ms = 0
-        self._is_mark_pending = False
-        self._last_mark = 0
-        self._mark_wanted = 0
         self._refusal: Refusal | None = None
-        self.may_mark: Callable[[], bool] = _always
-        self.digest_at = 0
-        self.digest = b""
+        self.roster = first_roster(core.membership.voters)
+        """Who takes part, as of the last applied entry; set before the first turn."""
+        self.loaded: Loaded | None = None
+        """What the core's next install refers to."""
 
     # --- in ---------------------------------------------------------------------
 
@@ -123,8 +156,8 @@ class Replica:
             self.clock.tick_wall(wall_ms, list(core.peer_wall_ms.values()))
         self.reads.retry()
 
-    def step(self, messages: Sequence[Message]) -> None:
-        """Take in what a peer sent."""
+    def step(self, messages: Sequence[Input]) -> None:
+        """Take in what a peer sent, or a snapshot that arrived whole."""
         step = self.core.step
         for message in messages:
             step(message)
@@ -136,11 +169,11 @@ class Replica:
     def submit(self, request: msgspec.Raw, sink: AnswerSink, tag: int) -> None:
         """Queue a sealed request; its answer comes to the sink."""
         if not self.may_propose:
-            self._answer(sink, tag, not_leader(self.core.leader))
+            self._delivery.answer([(sink, tag)], not_leader(self.core.leader))
         elif self._refusal is not None:
-            self._answer(sink, tag, self._refusal)
+            self._delivery.answer([(sink, tag)], self._refusal)
         elif not self._batches.add(request, (sink, tag)):
-            self._answer(sink, tag, OVERLOADED)
+            self._delivery.answer([(sink, tag)], OVERLOADED)
 
     def renew(
         self, leases: Sequence[int], done: Callable[[Sequence[int] | None], None]
@@ -161,13 +194,11 @@ class Replica:
         """Propose nothing any more, for a reason; None: propose again."""
         self._refusal = refusal
         if refusal is not None:
-            for sink, tag in self._batches.drop_queued():
-                self._answer(sink, tag, refusal)
+            self._delivery.answer(self._batches.drop_queued(), refusal)
 
     def mark_beyond(self, index: int) -> None:
         """Mark an entry at this index or behind it as soon as possible, if leading."""
-        wanted = min(index, self.core.commit_index)  # or it would never be enough
-        self._mark_wanted = max(self._mark_wanted, wanted)
+        self.marks.want(index)
 
     @property
     def has_queued(self) -> bool:
@@ -177,16 +208,7 @@ class Replica:
     def drop_waiting(self, sink: AnswerSink) -> None:
         """Forget the waits of a sink that is gone; the state keeps its claims."""
         self._batches.forget(sink)
-        for ticket in [
-            ticket
-            for ticket, targets in self._waiting.items()
-            if any(target[0] is sink for target in targets)
-        ]:
-            left = [t for t in self._waiting[ticket] if t[0] is not sink]
-            if left:
-                self._waiting[ticket] = left
-            else:
-                del self._waiting[ticket]
+        self._delivery.drop(sink)
 
     # --- the turn ---------------------------------------------------------------
 
@@ -202,7 +224,11 @@ class Replica:
             if ready.send_now:
                 self._effects.send(ready.send_now)
             if ready.write is not None:
+                if ready.write.install is not None:
+                    self._install(ready.write.install)
                 self._effects.write(ready.write, ready.send_after)
+            for node in ready.snapshots:
+                self._effects.snapshot_wanted(node)
             if ready.commit:
                 self._apply(ready.commit)
             for proposal, is_definite in ready.failed:
@@ -210,14 +236,13 @@ class Replica:
                     self._lose(proposal)
             self.reads.take(ready.reads, ready.reads_failed)
             self._propose()
-        self.reads.run(self._touched)
-        self._flush()
+        self.reads.run(self._delivery.touched)
+        self._delivery.flush()
 
     def _on_soft(self, soft: SoftState) -> None:
         if soft.role is not Role.LEADER or soft.term != self._leading_term:
             self._leading_term = 0
-            for sink, tag in self._batches.drop_queued():
-                self._answer(sink, tag, not_leader(soft.leader))
+            self._delivery.answer(self._batches.drop_queued(), not_leader(soft.leader))
         self._effects.changed(soft)
 
     def _start_leading(self) -> None:
@@ -229,9 +254,14 @@ class Replica:
             wall_ms=machine.context.wall_ms,
             monotonic_ms=self._monotonic_ms,
         )
-        self._mark_due_ms = self._monotonic_ms + self._settings.mark_interval_ms
-        self._is_mark_pending = False
+        self.marks.start_term(self._monotonic_ms)
         self._batches.start_term()
+
+    def _lose(self, proposal: Proposal) -> None:
+        """Another entry is committed where this proposal stood."""
+        lost = self._batches.take_lost(proposal.index, proposal.term)
+        if lost is not None:
+            self._delivery.refuse(lost, NOT_APPLIED)
 
     def _propose(self) -> None:
         if not self.may_propose or self._refusal is not None:
@@ -267,9 +297,7 @@ class Replica:
         )
         proposal = self.core.propose(payload)
         if isinstance(proposal, Refused):
-            refusal = self._say_why(proposal)
-            for sink, tag in targets:
-                self._answer(sink, tag, refusal)
+            self._delivery.answer(targets, self._say_why(proposal))
             for _, done in renewed:
                 done(None)
             return False
@@ -287,108 +315,50 @@ class Replica:
 
     def _maybe_mark(self) -> None:
         """Mark an entry when enough was written since the last mark, or if asked to."""
-        settings = self._settings
-        is_wanted = self._mark_wanted > self._last_mark
-        if self._is_mark_pending or not (self._applied_bytes or is_wanted):
-            return
-        if not self.may_mark():
-            return
-        if (
-            is_wanted
-            or self._applied_bytes >= settings.mark_log_bytes
-            or self._monotonic_ms >= self._mark_due_ms
-        ):
-            matches = self.core.match_indexes()
-            cut_index = min(matches.values()) if matches else 0
-            mark = MarkEntry(self.digest_at, self.digest, cut_index)
-            self._is_mark_pending = self._propose_batch(
-                [seal(0, 0, 0, mark)], [], (), []
-            )
+        mark = self.marks.due(self._monotonic_ms)
+        if mark is not None:
+            is_taken = self._propose_batch([seal(0, 0, 0, mark)], [], (), [])
+            self.marks.note_proposed(is_taken=is_taken)
 
-    # --- apply and answer -------------------------------------------------------
+    # --- apply --------------------------------------------------------------------
 
     def _apply(self, entries: Sequence[Entry]) -> None:
-        machine = self.machine
+        machine, marks, settle = self.machine, self.marks, self._delivery.settle
         for entry in entries:
+            if entry.kind == EntryKind.CONFIG:
+                self._apply_change(entry)
+                continue
             applied = machine.apply(entry.index, entry.payload)
             if not entry.payload:
                 if entry.term == self.core.term and self.core.role is Role.LEADER:
                     self._start_leading()
-                self._settle_without(entry)
+                settle(entry.index, entry.term, None)
                 continue
-            self._applied_bytes += len(entry.payload)
-            self._settle(entry, applied)
+            marks.note_applied(entry.index, len(entry.payload))
+            settle(entry.index, entry.term, applied)
             self._effects.applied(applied)
             if applied.mark is not None:
-                self._applied_bytes = 0
-                self._last_mark = entry.index
-                self._is_mark_pending = False
-                self._mark_due_ms = self._monotonic_ms + self._settings.mark_interval_ms
+                marks.note_mark(entry.index, self._monotonic_ms)
                 self._effects.marked(entry.index, applied.mark)
         self.core.applied(entries[-1].index)
 
-    def _settle(self, entry: Entry, applied: AppliedEntry) -> None:
-        """Answer whoever waits for this entry, or for a ticket that it decided."""
-        for proposed in self._batches.settle(entry.index, entry.term):
-            if proposed.term == entry.term:
-                self._deliver(proposed, applied)
-            else:
-                self._fail(proposed)
-        if applied.decided:
-            waiting, revision = self._waiting, self.machine.revision
-            for decision in applied.decided:
-                for sink, tag in waiting.pop(decision.ticket, ()):
-                    sink.answer(tag, Answered(decision.answer, revision))
-                    self._touched[sink] = None
+    def _apply_change(self, entry: Entry) -> None:
+        """Let a member change take effect: in the core, then in the roster."""
+        membership = self.core.apply_change(entry.index, entry.payload)
+        self.roster = after(self.roster, decode_change(entry.payload), membership)
+        self.machine.apply(entry.index, b"")
+        self.marks.note_applied(entry.index, len(entry.payload))
+        self._delivery.settle(entry.index, entry.term, None)
+        self._effects.roster_changed(self.roster)
 
-    def _settle_without(self, entry: Entry) -> None:
-        for proposed in self._batches.settle(entry.index, entry.term):
-            self._fail(proposed)
-
-    def _lose(self, proposal: Proposal) -> None:
-        """Another entry is committed where this proposal stood."""
-        lost = self._batches.take_lost(proposal.index, proposal.term)
-        if lost is not None:
-            self._fail(lost)
-
-    def _deliver(self, proposed: Proposed, applied: AppliedEntry) -> None:
-        """Answer an entry's requests; those that wait go under their tickets."""
-        touched = self._touched
-        for (sink, tag), answer, revision in zip(
-            proposed.targets, applied.answers, applied.revisions, strict=False
-        ):
-            if type(answer) is Pending:
-                if not self._batches.is_gone(sink):
-                    self._waiting.setdefault(answer.ticket, []).append((sink, tag))
-            elif isinstance(answer, _FINAL):
-                sink.answer(tag, Answered(answer, revision))
-                touched[sink] = None
-        if proposed.renewed:
-            lost = dict.fromkeys(applied.lost)
-            for leases, done in proposed.renewed:
-                done([lease for lease in leases if lease in lost])
-        self._batches.note_answered(proposed)
-
-    def _fail(self, proposed: Proposed) -> None:
-        """Another leader's entry stands at this index: nothing of it was applied."""
-        for sink, tag in proposed.targets:
-            self._answer(sink, tag, NOT_APPLIED)
-        for _, done in proposed.renewed:
-            done(None)
-        self._batches.note_answered(proposed)
-
-    def _answer(self, sink: AnswerSink, tag: int, refusal: Any) -> None:
-        sink.answer(tag, Answered(refusal, self.machine.revision))
-        self._touched[sink] = None
-
-    def _flush(self) -> None:
-        touched = self._touched
-        while touched:
-            sinks = list(touched)
-            touched.clear()
-            for sink in sinks:
-                sink.flush()
-
-
-def _always() -> bool:
-    return True
+    def _install(self, install: Install) -> None:
+        """Take over the state that was loaded; nothing of the old one is left."""
+        loaded, self.loaded = self.loaded, None
+        assert loaded is not None, "an install of what was not loaded"
+        assert (loaded.index, loaded.term) == (install.index, install.term)
+        self.machine.become(loaded.machine)
+        self.roster = loaded.roster
+        self.marks.note_installed(loaded.index, loaded.digest, self._monotonic_ms)
+        self._delivery.leap(loaded.index)
+        self._effects.installed(loaded.index)
+        self._effects.roster_changed(self.roster)

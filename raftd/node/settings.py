@@ -27,6 +27,7 @@ class ReplicaSettings:
         renewal_delay_ms: A renewal waits at most so long for company.
         mark_log_bytes: A checkpoint is due after so many bytes of log,
         mark_interval_ms: or so long after the last one, if anything was written.
+        log_keep_bytes: So much of the log is kept for followers that lag.
     """
 
     tick_ms: int = 50
@@ -40,3 +41,4 @@ class ReplicaSettings:
     renewal_delay_ms: int = 100
     mark_log_bytes: int = 64 * _MIB
     mark_interval_ms: int = 60_000
+    log_keep_bytes: int = 256 * _MIB

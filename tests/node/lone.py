@@ -12,6 +12,7 @@ from raftd.consensus.ready import SoftState, Write
 from raftd.consensus.state import Persisted
 from raftd.consensus.types import Membership, NodeId
 from raftd.node.replica import Replica
+from raftd.node.roster import Roster
 from raftd.node.service import Answered
 from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.answers import AppliedEntry
@@ -77,6 +78,9 @@ class Lone:
             self.core, self.machine, self, settings or ReplicaSettings()
         )
         self.marks: list[int] = []
+        self.wanted: list[NodeId] = []
+        self.rosters: list[Roster] = []
+        self.installs: list[int] = []
         self.applied_entries: list[AppliedEntry] = []
         self._unstored: list[int] = []
         self._now_ms = 0
@@ -99,6 +103,15 @@ class Lone:
         self.marks.append(index)
         assert list(self.machine.take_checkpoint().rows())
         self.machine.checkpoint_written()
+
+    def snapshot_wanted(self, node: NodeId) -> None:
+        self.wanted.append(node)
+
+    def roster_changed(self, roster: Roster) -> None:
+        self.rosters.append(roster)
+
+    def installed(self, index: int) -> None:
+        self.installs.append(index)
 
     # --- driving ----------------------------------------------------------------
 

@@ -97,7 +97,7 @@ class Checkpoints:
     def _store(self, job: _Job) -> None:
         digest = job.checkpoint.digest
         self._disk.put_checkpoint(job.index, digest, job.rows)
-        self._replica.digest_at, self._replica.digest = job.index, digest
+        self._replica.marks.note_stored(job.index, digest)
         self._on_digest(job.index, digest)
         self._after(self._rng.randrange(_STEP_US_MAX), "cut", self._cut)
 

@@ -95,12 +95,11 @@ class SimNode:
             self.life, core, ready
         )
         self.replica = replica = Replica(core, machine, self, options.settings())
-        replica.digest_at = self.disk.state.index
-        replica.digest = self.disk.state.digest
+        replica.marks.note_stored(self.disk.state.index, self.disk.state.digest)
         self._checkpoints = Checkpoints(
             replica, self.disk, self._rng, self._after, self._on_digest
         )
-        replica.may_mark = lambda: self._checkpoints.is_idle
+        replica.marks.may_mark = lambda: self._checkpoints.is_idle
         self._life_number += 1
         self._world.note(f"n{self.node_id} starts")
         self._tick()
