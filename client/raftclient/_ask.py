@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from raftclient._status import error_from_rpc, is_retryable
-from raftclient._unary import Backoff, method_of
+from raftclient._unary import Backoff
 from raftclient.errors import OutcomeUnknown, RaftError, Unavailable
 from raftpb.v1 import cluster_pb2
 
@@ -45,18 +45,10 @@ async def ask_once(core: Core, request: Message, timeout_s: float | None) -> Any
         OutcomeUnknown: The member was lost before it answered.
         RaftError: It was refused, or ``Unavailable``.
     """
-    path, reply = method_of(request)
-    channels = core.shared.channels
+    unary = core.shared.unary
 
     async def attempt(address: str, left_s: float) -> Any:
-        method: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = channels.get(
-            address
-        ).unary_unary(
-            path,
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=reply.FromString,
-        )
-        return await method(request, timeout=left_s)
+        return await unary.ask(address, request, left_s)
 
     return await ask_one(core, attempt, timeout_s)
 

@@ -160,9 +160,7 @@ class Unary:
             left_s = max(0.001, end_s - loop.time())
             sent_s = boottime_s()
             try:
-                response = await self._attempt(
-                    address, request, min(left_s, ATTEMPT_S_MAX)
-                )
+                response = await self.ask(address, request, min(left_s, ATTEMPT_S_MAX))
             except grpc.aio.AioRpcError as failure:
                 error = error_from_rpc(failure)
                 if not is_retryable(error) and not _is_bare(failure, error):
@@ -175,7 +173,8 @@ class Unary:
             else:
                 return response, sent_s
 
-    async def _attempt(self, address: str, request: Message, timeout_s: float) -> Any:
+    async def ask(self, address: str, request: Message, timeout_s: float) -> Any:
+        """Ask one member, once; gRPC's error as it is."""
         path, reply = method_of(request)
         method: grpc.aio.UnaryStreamMultiCallable[Message, Message] = (
             self._channels.get(address).unary_stream(

@@ -146,7 +146,7 @@ async def _begin(core: Core, timeout_s: float | None) -> tuple[Any, Any]:
             response_deserializer=cluster_pb2.StreamBackupResponse.FromString,
         )
         request = cluster_pb2.StreamBackupRequest()
-        call = method(request)
+        call = channels.in_flight.begin(lambda: method(request))
         first = await _next(call, 0)
         if first.WhichOneof("body") != "facts":
             call.cancel()

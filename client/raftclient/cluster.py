@@ -61,6 +61,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
         config_pending: A change of the members is in progress.
         compared_age_ms: Since digests were last compared.
         limits: Of apply, by name; equal on all members.
+        trouble_reason: The row of the error table, if the trouble is one.
     """
 
     node_id: int
@@ -103,6 +104,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     compared_age_ms: int | None = None
     limits: dict[str, int] = {}
     cluster_name: str = ""
+    trouble_reason: str = ""
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):

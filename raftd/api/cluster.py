@@ -43,6 +43,7 @@ _PLAIN: Final = (
     "log_entries",
     "is_disk_full",
     "config_pending",
+    "trouble_reason",
 )
 
 _LEVEL_OF_ALL: Final = 2

@@ -119,6 +119,7 @@ class MemberState:
         config_pending: Whether a change of the members is under way.
         compared_at_ms: Age of the last comparison of digests, -1 if there was none.
         cluster: Its name.
+        trouble_reason: The row of the error table, if the trouble is one.
         limits: Of apply, as ``name=value``, apart by spaces.
     """
 
@@ -159,3 +160,4 @@ class MemberState:
     compared_at_ms: int = -1
     cluster: str = ""
     limits: str = ""
+    trouble_reason: str = ""

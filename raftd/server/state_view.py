@@ -77,7 +77,9 @@ class StateView:
             compared_at_ms=self._digests.age_ms(),
             last_contact_ms=node.age_ms(),
             log_entries=max(0, core.last_index - core.first_index + 1),
+            config_pending=core.has_pending_change,
             trouble=self._trouble(),
+            trouble_reason=node.trouble.reason.value if node.trouble else "",
         )
 
     def _info(self) -> MemberInfo:

@@ -666,6 +666,7 @@ class MemberStatus(_message.Message):
     COMPARED_AGE_MS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    TROUBLE_REASON_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     name: _builtins.str
     peer_address: _builtins.str
@@ -721,6 +722,8 @@ class MemberStatus(_message.Message):
     compared_age_ms: _builtins.int
     """Since digests were last compared; absent = never since its start."""
     cluster_name: _builtins.str
+    trouble_reason: _builtins.str
+    """Of the trouble, as in the error table; empty = none of its rows."""
     @_builtins.property
     def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Of apply, by name; equal on all members."""
@@ -768,10 +771,11 @@ class MemberStatus(_message.Message):
         compared_age_ms: _builtins.int | None = ...,
         limits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         cluster_name: _builtins.str = ...,
+        trouble_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms", "_disk_free_bytes", b"_disk_free_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_last_contact_ms", b"_last_contact_ms", "_loop_lag_max_us", b"_loop_lag_max_us", "_snapshot_percent", b"_snapshot_percent", "_wall_ms", b"_wall_ms", "compared_age_ms", b"compared_age_ms", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "last_contact_ms", b"last_contact_ms", "loop_lag_max_us", b"loop_lag_max_us", "snapshot_percent", b"snapshot_percent", "wall_ms", b"wall_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms", "_disk_free_bytes", b"_disk_free_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_last_contact_ms", b"_last_contact_ms", "_loop_lag_max_us", b"_loop_lag_max_us", "_snapshot_percent", b"_snapshot_percent", "_wall_ms", b"_wall_ms", "applied_index", b"applied_index", "checkpoint_index", b"checkpoint_index", "client_address", b"client_address", "cluster_name", b"cluster_name", "commit_index", b"commit_index", "compared_age_ms", b"compared_age_ms", "compared_index", b"compared_index", "config_pending", b"config_pending", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "first_index", b"first_index", "is_disk_full", b"is_disk_full", "is_reachable", b"is_reachable", "keys", b"keys", "kind", b"kind", "lag", b"lag", "last_contact_ms", b"last_contact_ms", "last_index", b"last_index", "leader", b"leader", "level", b"level", "limits", b"limits", "log_bytes", b"log_bytes", "log_entries", b"log_entries", "loop_lag_max_us", b"loop_lag_max_us", "name", b"name", "node_id", b"node_id", "peer_address", b"peer_address", "revision", b"revision", "role", b"role", "sessions", b"sessions", "snapshot_percent", b"snapshot_percent", "snapshot_to", b"snapshot_to", "state_bytes", b"state_bytes", "sync_max_us", b"sync_max_us", "sync_p50_us", b"sync_p50_us", "term", b"term", "trouble", b"trouble", "uptime_ms", b"uptime_ms", "version", b"version", "wall_ms", b"wall_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms", "_disk_free_bytes", b"_disk_free_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_last_contact_ms", b"_last_contact_ms", "_loop_lag_max_us", b"_loop_lag_max_us", "_snapshot_percent", b"_snapshot_percent", "_wall_ms", b"_wall_ms", "applied_index", b"applied_index", "checkpoint_index", b"checkpoint_index", "client_address", b"client_address", "cluster_name", b"cluster_name", "commit_index", b"commit_index", "compared_age_ms", b"compared_age_ms", "compared_index", b"compared_index", "config_pending", b"config_pending", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "first_index", b"first_index", "is_disk_full", b"is_disk_full", "is_reachable", b"is_reachable", "keys", b"keys", "kind", b"kind", "lag", b"lag", "last_contact_ms", b"last_contact_ms", "last_index", b"last_index", "leader", b"leader", "level", b"level", "limits", b"limits", "log_bytes", b"log_bytes", "log_entries", b"log_entries", "loop_lag_max_us", b"loop_lag_max_us", "name", b"name", "node_id", b"node_id", "peer_address", b"peer_address", "revision", b"revision", "role", b"role", "sessions", b"sessions", "snapshot_percent", b"snapshot_percent", "snapshot_to", b"snapshot_to", "state_bytes", b"state_bytes", "sync_max_us", b"sync_max_us", "sync_p50_us", b"sync_p50_us", "term", b"term", "trouble", b"trouble", "trouble_reason", b"trouble_reason", "uptime_ms", b"uptime_ms", "version", b"version", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__compared_age_ms: _TypeAlias = _typing.Literal["compared_age_ms"]  # noqa: Y015
     _WhichOneofArgType__compared_age_ms: _TypeAlias = _typing.Literal["_compared_age_ms", b"_compared_age_ms"]  # noqa: Y015
