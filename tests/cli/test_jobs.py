@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 
 import pytest
@@ -161,9 +162,15 @@ def test_sigterm_lets_the_running_job_finish(ctl: Ctl, spawn: Spawn) -> None:
     running = ctl("job", "put", "x/term", "1").text.strip()
     waiting = ctl("job", "put", "x/term", "2").text.strip()
     reader, writer = os.pipe()
-    script = f"open('/proc/{os.getpid()}/fd/{reader}').read(); print('finished')"
+    told, teller = os.pipe()
+    files = f"/proc/{os.getpid()}/fd"
+    script = (
+        f"open('{files}/{teller}', 'w').write('begun');"
+        f" open('{files}/{reader}').read(); print('finished')"
+    )
     worker = spawn("job", "exec", "x/term", "--", sys.executable, "-c", script)
-    while ctl("job", "get", running, "-o", "value").text != "RESERVED\n":
+    # RESERVED would be too early: a worker that has not had the answer gives it back.
+    while not select.select([told], [], [], 0.1)[0]:
         assert worker.poll() is None
     worker.terminate()
     os.close(writer)
@@ -171,7 +178,8 @@ def test_sigterm_lets_the_running_job_finish(ctl: Ctl, spawn: Spawn) -> None:
     assert worker.returncode == ExitCode.OK
     assert ctl("job", "wait", running).text == "finished\n"
     assert ctl("job", "get", waiting, "-o", "value").text == "READY\n"
-    os.close(reader)
+    for each in (reader, told, teller):
+        os.close(each)
 
 
 def test_a_cancelled_job_kills_its_command(ctl: Ctl, spawn: Spawn) -> None:
