@@ -76,6 +76,15 @@ class Restoring:
         """The counter, as it is now."""
         return self._machine.revision
 
+    @property
+    def keys(self) -> int:
+        """How many keys there are."""
+        return self._machine.kv.count_all
+
+    def count(self, table: Table) -> int:
+        """Return how many rows a table had at the newest mark."""
+        return len(self._keys.get(table, ()))
+
     def apply(self, index: int, payload: bytes) -> None:
         """Apply an entry of the old life's log, as `Machine.apply`."""
         machine = self._machine

@@ -35,7 +35,7 @@ from raftd.storage.state_rows import (
 )
 from raftd.storage.types import CheckpointMeta
 
-__all__ = ["create_directory"]
+__all__ = ["create_directory", "refuse_if_used"]
 
 #: What an empty directory may hold: our lock, and what mkfs puts on a volume.
 _NOTHING = frozenset({LOCK_NAME, "lost+found"})
@@ -69,10 +69,10 @@ def create_directory(
     assert len(identity.incarnation) == INCARNATION_BYTES, "an incarnation is 16 bytes"
     assert hard_state.term >= meta.applied_term, "the term would go back"
     assert meta.install is None, "the log is made with the state"
-    _refuse_if_used(data_dir)
+    refuse_if_used(data_dir)
     lock = DirectoryLock(data_dir)
     try:
-        _refuse_if_used(data_dir)
+        refuse_if_used(data_dir)
         index, term = meta.applied_index, meta.applied_term
         head = LogHead(hard_state, commit=index, sealed_index=index)
         log_meta = blank_log(identity, head, CutPoint(index, term))
@@ -88,7 +88,13 @@ def create_directory(
         lock.release()
 
 
-def _refuse_if_used(data_dir: Path) -> None:
+def refuse_if_used(data_dir: Path) -> None:
+    """Refuse a directory that holds anything.
+
+    Raises:
+        ForeignFiles: It does.
+        DiskFailed: It cannot be looked at.
+    """
     with translate_errors(data_dir, "look at"):
         if not data_dir.exists():
             return
