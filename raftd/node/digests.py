@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Iterable
 from typing import Final
 
 __all__ = ["Digests", "Verdict"]
@@ -31,12 +32,16 @@ class Verdict(enum.Enum):
 class Digests:
     """The digests of all members at the newest marks."""
 
-    def __init__(self, node_id: int, voters: int) -> None:
+    def __init__(self, node_id: int, voters: Iterable[int]) -> None:
         self._node_id: Final = node_id
-        self._voters: Final = voters
+        self._voters = tuple(voters)
         self._marks: Final[dict[int, dict[int, bytes]]] = {}
         self.compared_index = 0
         self._compared_s: float | None = None
+
+    def note_voters(self, voters: Iterable[int]) -> None:
+        """Count these from now on; a learner's digest is judged and never counted."""
+        self._voters = tuple(voters)
 
     def note(self, node_id: int, index: int, digest: bytes) -> Verdict:
         """Take in a member's digest at a mark, and judge that mark."""
@@ -58,15 +63,16 @@ class Digests:
 
     def _judge(self, told: dict[int, bytes]) -> Verdict:
         own = told.get(self._node_id)
-        majority = self._voters // 2 + 1
+        majority = len(self._voters) // 2 + 1
         counts: dict[bytes, int] = {}
-        for digest in told.values():
-            counts[digest] = counts.get(digest, 0) + 1
-        best = max(counts.values())
-        if own is not None and counts[own] >= majority:
+        for voter in self._voters:
+            if voter in told:
+                counts[told[voter]] = counts.get(told[voter], 0) + 1
+        best = max(counts.values(), default=0)
+        if own is not None and counts.get(own, 0) >= majority:
             return Verdict.AGREED
         if best >= majority:
             return Verdict.DIVERGED if own is not None else Verdict.OPEN
-        if len(told) == self._voters and best < majority:
+        if sum(counts.values()) == len(self._voters):
             return Verdict.SPLIT
         return Verdict.OPEN

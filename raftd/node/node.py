@@ -23,6 +23,7 @@ from raftd.node.refusals import (
     SHUTTING_DOWN,
     not_leader,
 )
+from raftd.node.roster import Roster
 from raftd.node.service import (
     Answered,
     AnswerSink,
@@ -55,7 +56,7 @@ class Node:
         self,
         driver: Driver,
         peers: PeerPort,
-        members: Sequence[MemberInfo],
+        roster: Roster,
         *,
         node_id: int,
         cluster_id: bytes,
@@ -63,7 +64,8 @@ class Node:
     ) -> None:
         """Stand before a driver that is not started yet."""
         self.driver: Final = driver
-        self.members: Final = tuple(members)
+        self.roster = roster
+        self.members: tuple[MemberInfo, ...] = infos_of(roster)
         self.node_id: Final = node_id
         self.watches: Final = Watches(driver.replica.machine)
         self.writes: Final = Writes(driver, peers, node_id, self)
@@ -117,6 +119,12 @@ class Node:
         self._trouble = refusal
         self.streams.close_all(refusal)
         self.reserves.refuse_all(refusal)
+        self._tell_change()
+
+    def note_roster(self, roster: Roster) -> None:
+        """Know these members from now on."""
+        self.roster = roster
+        self.members = infos_of(roster)
         self._tell_change()
 
     # --- what the driver tells ----------------------------------------------------
@@ -332,6 +340,28 @@ class BackupMaker(Protocol):
 
     async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
         """Begin a backup."""
+
+
+def infos_of(roster: Roster) -> tuple[MemberInfo, ...]:
+    """Say who is a member, as the doors want it."""
+    return tuple(info_of(roster, node_id) for node_id in roster.membership.members)
+
+
+def info_of(roster: Roster, node_id: int) -> MemberInfo:
+    """Say what is known of one member."""
+    record, kind = roster.get(node_id), roster.kind_of(node_id)
+    is_joining = kind == "learner"
+    if record is None:
+        return MemberInfo(node_id, f"n{node_id}", "", "", kind, is_joining)
+    return MemberInfo(
+        node_id,
+        record.name,
+        record.peer_address,
+        record.client_address,
+        kind,
+        is_joining,
+        record.replaces,
+    )
 
 
 class MemberDesk(Protocol):

@@ -9,22 +9,19 @@ Source: DESIGN.md section 8; RELIABILITY.md rule 55.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import logging
 import random
-from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from raftd.api.limits import DoorLimits
 from raftd.api.server import ApiServer
 from raftd.consensus.config import Config
 from raftd.consensus.core import Core
 from raftd.consensus.state import Persisted
-from raftd.consensus.types import Index, Membership, NodeId, Role, Term
+from raftd.consensus.types import Index, NodeId, Role, Term
 from raftd.node.backup import Backups, header_maker
-from raftd.node.checkpoints import Checkpoints, decode_membership
+from raftd.node.checkpoints import Checkpoints
 from raftd.node.digests import Digests, Verdict
 from raftd.node.disk_guard import DataDisk, make_room
 from raftd.node.driver import Driver
@@ -33,17 +30,16 @@ from raftd.node.log_entries import LogEntries
 from raftd.node.node import Node
 from raftd.node.peer_service import PeerService
 from raftd.node.refusals import DIVERGED
-from raftd.node.service import MemberInfo
+from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
 from raftd.server.clock import SystemClock
 from raftd.server.config import Settings
+from raftd.server.formation import Neighbours
 from raftd.server.http import HttpServer
 from raftd.server.state_view import StateView
-from raftd.statemachine.limits import Limits
 from raftd.statemachine.machine import Machine
 from raftd.storage.open import Stores, open_stores
-from raftd.transport.greeting import Formed, Greeting
-from raftd.transport.links import Links, LinkSettings
+from raftd.transport.greeting import Formed
 
 __all__ = ["App"]
 
@@ -60,10 +56,10 @@ class App:
     def __init__(self, settings: Settings) -> None:
         """Keep the settings; ``start`` does the work."""
         self._settings: Final = settings
-        self._digests: Final = Digests(settings.node_id, len(settings.members))
+        self._digests: Final = Digests(settings.node_id, ())
         self._begins_full = False
         self._stores: Stores | None = None
-        self._links: Links | None = None
+        self._neighbours: Neighbours | None = None
         self._driver: Driver | None = None
         self._checkpoints: Checkpoints | None = None
         self._peer_service: PeerService | None = None
@@ -90,50 +86,19 @@ class App:
             node_id=NodeId(settings.node_id),
             cluster_name=settings.cluster,
         )
-        greeting = Greeting(
-            stores.identity,
-            tuple(member.id for member in settings.members),
-            _digest_of(settings.limits.of_apply()),
-        )
-        self._links = links = await self._link(greeting)
-        formed = await self._form(greeting)
-        await stores.bind_cluster(
-            formed.cluster_id,
-            {NodeId(peer): mark for peer, mark in formed.peers.items()},
-        )
-        self._build(formed, links)
-        greeting.banned.add_done_callback(self._on_banned)
+        self._neighbours = neighbours = Neighbours(settings, stores)
+        await neighbours.start()
+        formed, roster = await neighbours.meet()
+        self._build(formed, roster, neighbours)
+        neighbours.greeting.banned.add_done_callback(self._on_banned)
         await self._open_doors()
 
-    async def _link(self, greeting: Greeting) -> Links:
-        settings = self._settings
-        peers = {
-            NodeId(member.id): (member.peer.host, member.peer.port)
-            for member in settings.members
-            if member.id != settings.node_id
-        }
-        links = Links(peers, greeting, LinkSettings())
-        listen = settings.peer_listen
-        await links.listen(listen.host, listen.port)
-        links.start()
-        return links
-
-    async def _form(self, greeting: Greeting) -> Formed:
-        """Wait until the cluster knows itself, or does not want us."""
-        if not greeting.formed.done():
-            _logger.info("waiting_for_members members=%d", len(self._settings.members))
-        either: list[asyncio.Future[Any]] = [greeting.formed, greeting.banned]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if greeting.banned.done():
-            raise NodeFailed(greeting.banned.result())
-        return greeting.formed.result()
-
-    def _build(self, formed: Formed, links: Links) -> None:
-        settings, stores = self._settings, self._stores
+    def _build(self, formed: Formed, roster: Roster, neighbours: Neighbours) -> None:
+        settings, stores, links = self._settings, self._stores, neighbours.links
         assert stores is not None, "start opens the stores first"
         machine = self._load(stores)
         replica_settings = _replica_settings(settings)
-        core = self._core(stores, machine)
+        core = self._core(stores, machine, roster)
         self._driver = driver = Driver(
             core,
             machine,
@@ -148,7 +113,7 @@ class App:
         self.node = node = Node(
             driver,
             links,
-            _member_infos(settings),
+            roster,
             node_id=settings.node_id,
             cluster_id=formed.cluster_id,
             settings=replica_settings,
@@ -178,6 +143,9 @@ class App:
                 wall_ms=SystemClock().wall_ms,
             ),
         )
+        driver.replica.roster = roster
+        driver.on_roster = self._on_roster
+        self._on_roster(roster)
         links.on_messages = driver.receive
         links.on_down = driver.link_down
         if self._begins_full:
@@ -196,14 +164,8 @@ class App:
             digest=checkpoint.digest,
         )
 
-    def _core(self, stores: Stores, machine: Machine) -> Core:
+    def _core(self, stores: Stores, machine: Machine, roster: Roster) -> Core:
         settings, log = self._settings, stores.recovery.log
-        checkpoint = stores.recovery.checkpoint
-        membership = (
-            decode_membership(checkpoint.membership)
-            if checkpoint is not None
-            else Membership(tuple(sorted(NodeId(m.id) for m in settings.members)))
-        )
         tick_ms = settings.heartbeat_ms // _TICKS_PER_HEARTBEAT
         return Core(
             Config(
@@ -212,7 +174,7 @@ class App:
                 election_ticks=settings.election_ms // tick_ms,
             ),
             Persisted(
-                membership=membership,
+                membership=roster.membership,
                 hard_state=log.hard_state,
                 commit=log.commit,
                 applied=Index(machine.applied_index),
@@ -251,6 +213,14 @@ class App:
                 continue
             await api.set_serving(is_serving=is_serving)
             told = is_serving
+
+    def _on_roster(self, roster: Roster) -> None:
+        """Who is a member has changed: all that asks for it is told."""
+        assert self._neighbours is not None, "they come first"
+        assert self.node is not None, "start builds the node first"
+        self._neighbours.note_roster(roster)
+        self._digests.note_voters(roster.membership.voters)
+        self.node.note_roster(roster)
 
     # --- divergence ----------------------------------------------------------------
 
@@ -309,8 +279,8 @@ class App:
             await self._checkpoints.stop()
         if self._driver is not None:
             await self._driver.stop()
-        if self._links is not None:
-            await self._links.stop()
+        if self._neighbours is not None:
+            await self._neighbours.links.stop()
         if self._stores is not None and self._are_files_ours:
             await self._stores.close()
         self._stores = None
@@ -350,24 +320,3 @@ def _replica_settings(settings: Settings) -> ReplicaSettings:
         mark_log_bytes=settings.checkpoint_log_bytes,
         mark_interval_ms=settings.checkpoint_interval_ms,
     )
-
-
-def _digest_of(limits: Limits) -> bytes:
-    text = repr(sorted(dataclasses.asdict(limits).items()))
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _member_infos(settings: Settings) -> Sequence[MemberInfo]:
-    return [
-        MemberInfo(
-            member.id,
-            member.name,
-            str(member.peer),
-            str(
-                settings.advertised_client
-                if member.id == settings.node_id
-                else member.client
-            ),
-        )
-        for member in sorted(settings.members, key=lambda member: member.id)
-    ]

@@ -192,6 +192,38 @@ class HostPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """One or more addresses: a list, or `host:port,host:port`."""
+
+    @property
+    def expects(self) -> str:
+        """The form, and the count."""
+        return f"1 to {MEMBERS_MAX} addresses, each host:port, apart by commas"
+
+    def from_text(self, text: str) -> tuple[Address, ...]:
+        """Read the one-line spelling."""
+        return self._checked(text.split(","))
+
+    def from_file(self, value: object) -> tuple[Address, ...]:
+        """Read a list of texts, or one text."""
+        if isinstance(value, str):
+            return self.from_text(value)
+        if not isinstance(value, list):
+            raise ValueError(f"{show(value)} is no list of addresses")
+        return self._checked(value)
+
+    def _checked(self, values: list[object] | list[str]) -> tuple[Address, ...]:
+        kind = HostPort()
+        found = [
+            kind.from_file(value.strip() if isinstance(value, str) else value)
+            for value in values
+        ]
+        if not 1 <= len(found) <= MEMBERS_MAX:
+            raise ValueError(f"there are {len(found)}")
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
 class Members:
     """The members: `[[members]]` tables, or `1=n1@peer:7401/client:7400,2=...`."""
 

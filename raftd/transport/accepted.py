@@ -1,5 +1,8 @@
 """A connection that a peer dialled to this node: its messages and calls come in here.
 
+Rules: who has not greeted in time is cut off, and so is the older of two connections of
+one peer: a peer that dials anew has given the older one up.
+
 Source: ``links``.
 """
 
@@ -10,7 +13,10 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from raftd.consensus.types import NodeId
+from raftd.transport.alive import keep_alive
 from raftd.transport.frames import (
+    OLD_VERSION,
+    PROTOCOL_VERSION,
     Call,
     Frame,
     FrameError,
@@ -18,9 +24,12 @@ from raftd.transport.frames import (
     Goodbye,
     Hello,
     Messages,
+    OldHello,
+    Removed,
     Reply,
     encode,
 )
+from raftd.transport.introductions import to_version
 
 if TYPE_CHECKING:
     from raftd.transport.links import Links
@@ -48,9 +57,10 @@ class Accepted(asyncio.Protocol):
         """The connection is there (asyncio's call)."""
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        keep_alive(self._transport)
         self._links.note_accepted(self)
         self._deadline = asyncio.get_running_loop().call_later(
-            _GREETING_S_MAX, self.close
+            _GREETING_S_MAX, self._give_up
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,7 +83,7 @@ class Accepted(asyncio.Protocol):
 
     def _take(self, frame: Frame) -> None:
         if self._peer is None:
-            if isinstance(frame, Hello):
+            if isinstance(frame, Hello | OldHello):
                 self._greet(frame)
             else:
                 raise FrameError("the first frame is not a hello")
@@ -83,23 +93,35 @@ class Accepted(asyncio.Protocol):
             task = asyncio.get_running_loop().create_task(self._answer(frame))
             self._tasks[task] = None
             task.add_done_callback(lambda done: self._tasks.pop(done, None))
-        elif isinstance(frame, Goodbye):
+        elif isinstance(frame, Goodbye | Removed):
             self._links.greeter.refused(self._peer, frame)
             self.close()
         else:
             raise FrameError("a frame that only an answering peer sends")
 
-    def _greet(self, hello: Hello) -> None:
-        goodbye = self._links.greeter.judge(hello, 0)
-        if goodbye is not None:
-            _logger.warning("peer_refused reason=%s", goodbye.sentence)
-            self._write(encode(goodbye))
+    def _greet(self, hello: Hello | OldHello) -> None:
+        version = PROTOCOL_VERSION if isinstance(hello, Hello) else OLD_VERSION
+        refused = self._links.greeter.judge(hello, 0)
+        if refused is not None:
+            self._links.note_refused(hello.node_id, refused.sentence)
+            self._write(encode(to_version(refused, version)))
             self.close()
             return
         if self._deadline is not None:
             self._deadline.cancel()
         self._peer = NodeId(hello.node_id)
-        self._write(encode(self._links.greeter.hello(0)))
+        self._links.note_greeted(self, self._peer, version)
+        self._write(encode(self._links.greeter.hello(0, version)))
+
+    def _give_up(self) -> None:
+        """Nobody greeted: let go of the connection, whatever is still unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def peer(self) -> NodeId | None:
+        """Who greeted here; None before."""
+        return self._peer
 
     def _take_messages(self, frame: Messages) -> None:
         for message in frame.messages:

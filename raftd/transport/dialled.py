@@ -1,19 +1,27 @@
 """The connection that a node dialled to one peer: it sends there, and asks there.
 
-Source: ``links``.
+Rules: the peer's addresses are tried in turn, each name looked up at each attempt. It
+is greeted in the newer version; if it hangs up on that, in the older one at the next
+attempt, and so on. A link in the older version ends when the peer has shown the newer.
+
+Source: ``links``; RELIABILITY.md rule 54.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from raftd.consensus.messages import Message
 from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkDown, LinkLost
+from raftd.transport.alive import keep_alive
 from raftd.transport.frames import (
+    OLD_VERSION,
+    PROTOCOL_VERSION,
     Call,
     Frame,
     FrameError,
@@ -21,88 +29,144 @@ from raftd.transport.frames import (
     Goodbye,
     Hello,
     Messages,
+    OldHello,
+    Removed,
     Reply,
     encode,
 )
+from raftd.transport.introductions import read, to_version
 
 if TYPE_CHECKING:
+    from raftd.transport.address_book import Address
     from raftd.transport.links import Links, LinkSettings
 
 __all__ = ["Dialled"]
 
 _logger = logging.getLogger(__name__)
 
+_SAID_MAX: Final = 8
+"""Reasons that are remembered, so as not to repeat them: some for each address."""
+
+
+class _HungUp(FrameError):
+    """The other side said nothing to our greeting."""
+
 
 class Dialled:
-    """One outgoing link, dialled again and again until the node stops."""
+    """One outgoing link, dialled again and again until told to stop."""
 
     def __init__(
         self,
         peer: NodeId,
-        address: tuple[str, int],
+        addresses: Sequence[Address],
         links: Links,
         settings: LinkSettings,
     ) -> None:
         self._peer: Final = peer
-        self._address: Final = address
+        self._addresses = tuple(addresses)
+        self._address_number = 0
+        self._version = PROTOCOL_VERSION
         self._links: Final = links
         self._settings: Final = settings
         self._transport: asyncio.Transport | None = None
         self._calls: Final[dict[int, asyncio.Future[bytes]]] = {}
         self._call_id = 0
-        self._last_sentence = ""
+        self._said: Final[deque[str]] = deque(maxlen=_SAID_MAX)
         self.is_up = False
+        self.level = 0
+
+    def set_addresses(self, addresses: Sequence[Address]) -> None:
+        """Try these from the next attempt on; a link that is up stays."""
+        if self._addresses != tuple(addresses):
+            self._addresses = tuple(addresses)
+            self._address_number = 0
+
+    def note_newer(self) -> None:
+        """The peer speaks the newer version: do not stay with the older one."""
+        if self._version == OLD_VERSION:
+            self._version = PROTOCOL_VERSION
+            if self._transport is not None:
+                self._transport.abort()
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""
         retry_s = self._settings.retry_s_min
         while True:
-            if await self._once():
+            connection = await self._dial()
+            if connection is not None:
+                await self._stay(connection)
                 retry_s = self._settings.retry_s_min
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, self._settings.retry_s_max)
 
-    async def _once(self) -> bool:
-        """Dial, greet, and stay until the connection ends; True if it was greeted."""
-        loop = asyncio.get_running_loop()
-        host, port = self._address
+    async def knock(self) -> None:
+        """Dial until somebody greets, whoever it is, and hang up again."""
+        retry_s = self._settings.retry_s_min
+        while (connection := await self._dial()) is None:
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, self._settings.retry_s_max)
+        connection.close()
+
+    async def _dial(self) -> _Connection | None:
+        """Dial and greet once; None if that came to nothing."""
         connection = _Connection(self)
+        host, port = self._addresses[self._address_number % len(self._addresses)]
+        name = f"peer {self._peer}" if self._peer else "a member"
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await loop.create_connection(lambda: connection, host, port)
-                connection.write(encode(self._links.greeter.hello(self._peer)))
-                await connection.greeted
+            await self._greet(connection, host, port)
         except (OSError, TimeoutError) as error:
-            self._say(f"cannot reach peer {self._peer} at {host}:{port}: {error}")
+            self._say(f"cannot reach {name} at {host}:{port}: {error}")
+            self._address_number += 1
             connection.close()
-            return False
+            return None
         except FrameError as error:
-            self._say(f"peer {self._peer} at {host}:{port}: {error}")
+            self._say(f"{name} at {host}:{port}: {error}")
+            self._try_otherwise(is_hung_up=isinstance(error, _HungUp))
             connection.close()
-            return False
+            return None
         except asyncio.CancelledError:
             connection.close()
             raise
-        self._last_sentence = ""
+        self._said.clear()
+        return connection
+
+    async def _greet(self, connection: _Connection, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._settings.connect_timeout_s):
+            await loop.create_connection(lambda: connection, host, port)
+            hello = self._links.greeter.hello(self._peer, self._version)
+            connection.write(encode(hello))
+            await connection.greeted
+
+    def _try_otherwise(self, *, is_hung_up: bool) -> None:
+        """Who is there did not greet: try the other version, or another address."""
+        if is_hung_up and self._version == PROTOCOL_VERSION:
+            self._version = OLD_VERSION
+        else:
+            self._version = PROTOCOL_VERSION
+            self._address_number += 1
+
+    async def _stay(self, connection: _Connection) -> None:
+        """Be up until the connection ends."""
         self._transport = connection.transport
         self.is_up = True
-        self._links.on_up(self._peer)
+        self._links.note_up(self._peer)
         try:
             was_closed_by_peer = await connection.closed
         finally:
             self._drop()
             connection.close()
-        self._links.on_down(self._peer, was_closed_by_peer)
-        return True
+        self._links.note_down(self._peer, was_closed_by_peer=was_closed_by_peer)
 
     def _say(self, sentence: str) -> None:
         """Log a reason once, not at each attempt."""
-        if sentence != self._last_sentence:
-            self._last_sentence = sentence
+        if sentence not in self._said:
+            self._said.append(sentence)
             _logger.info("link_failed peer=%d reason=%s", self._peer, sentence)
 
     def _drop(self) -> None:
         self.is_up = False
+        self.level = 0
         self._transport = None
         calls = list(self._calls.values())
         self._calls.clear()
@@ -152,14 +216,15 @@ class Dialled:
             future = self._calls.pop(frame.id, None)
             if future is not None and not future.done():
                 future.set_result(frame.body)
-        elif isinstance(frame, Hello) and not connection.greeted.done():
-            goodbye = self._links.greeter.judge(frame, self._peer)
-            if goodbye is None:
+        elif isinstance(frame, Hello | OldHello) and not connection.greeted.done():
+            refused = self._links.greeter.judge(frame, self._peer)
+            if refused is None:
+                self.level = read(frame).level
                 connection.greeted.set_result(None)
             else:
-                connection.write(encode(goodbye))
-                connection.fail(goodbye.sentence)
-        elif isinstance(frame, Goodbye):
+                connection.write(encode(to_version(refused, self._version)))
+                connection.fail(refused.sentence)
+        elif isinstance(frame, Goodbye | Removed):
             self._links.greeter.refused(self._peer, frame)
             connection.fail(frame.sentence)
         else:
@@ -182,6 +247,7 @@ class _Connection(asyncio.Protocol):
         """The connection is there (asyncio's call)."""
         # uvloop's transports are no subclass of asyncio's.
         self.transport = cast("asyncio.Transport", transport)
+        keep_alive(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came (asyncio's call)."""
@@ -194,7 +260,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over (asyncio's call)."""
         if not self.greeted.done():
-            self.greeted.set_exception(FrameError("the peer hung up unread"))
+            self.greeted.set_exception(_HungUp("the peer hung up unread"))
             self.greeted.exception()
         if not self.closed.done():
             self.closed.set_result(not self._is_closing)

@@ -19,6 +19,7 @@ from raftd.consensus.messages import Message
 
 __all__ = [
     "FRAME_BYTES_MAX",
+    "OLD_VERSION",
     "PROTOCOL_VERSION",
     "Call",
     "Frame",
@@ -27,11 +28,14 @@ __all__ = [
     "Goodbye",
     "Hello",
     "Messages",
+    "OldHello",
+    "Removed",
     "Reply",
     "encode",
 ]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+OLD_VERSION: Final = 1
 
 FRAME_BYTES_MAX: Final = 32 << 20
 """Above the largest append (one entry of a 4 MiB request, or 256 KiB of small ones)
@@ -44,7 +48,7 @@ class FrameError(Exception):
     """What came is not a frame of ours; the connection is of no further use."""
 
 
-class Hello(
+class OldHello(
     msgspec.Struct,
     frozen=True,
     array_like=True,
@@ -52,7 +56,7 @@ class Hello(
     tag_field="tag",
     forbid_unknown_fields=True,
 ):
-    """Who is speaking.
+    """Who is speaking, in version 1: its shape may not change.
 
     Attributes:
         version: Of this protocol.
@@ -75,6 +79,54 @@ class Hello(
     expected: int = 0
 
 
+class Hello(
+    msgspec.Struct,
+    frozen=True,
+    array_like=True,
+    tag=6,
+    tag_field="tag",
+    kw_only=True,
+):
+    """Who is speaking, in version 2.
+
+    Attributes:
+        version: Of this protocol.
+        cluster_name: As configured.
+        cluster_id: Empty before the cluster was formed or joined.
+        node_id: Who I am.
+        incarnation: Of my data directory.
+        peers: Incarnations of the members that I know, empty for those that have not
+            shown theirs.
+        limits: Digest of the limits that decide what an entry means.
+        expected: Whom I believe to be talking to; 0 in the answer.
+        level: What my release can do; see ``raftd.node.roster``.
+        release: Its version, for people.
+        name: As configured; empty if I was not told.
+        peer_address: Where I can be dialled; empty if I was not told.
+        client_address: The same for clients.
+        voters: Those before the first entry of the log; empty before I know them.
+        origin: Digest of what my state was restored from; empty if from nothing.
+        is_joining: I am blank and want to join, not to form a cluster.
+    """
+
+    version: int
+    cluster_name: str
+    cluster_id: bytes
+    node_id: int
+    incarnation: bytes
+    peers: dict[int, bytes]
+    limits: bytes = b""
+    expected: int = 0
+    level: int = 1
+    release: str = ""
+    name: str = ""
+    peer_address: str = ""
+    client_address: str = ""
+    voters: tuple[int, ...] = ()
+    origin: bytes = b""
+    is_joining: bool = False
+
+
 class Goodbye(
     msgspec.Struct,
     frozen=True,
@@ -91,6 +143,21 @@ class Goodbye(
 
     sentence: str
     is_final: bool = False
+
+
+class Removed(
+    msgspec.Struct,
+    frozen=True,
+    array_like=True,
+    tag=7,
+    tag_field="tag",
+):
+    """You are no member any more, and never will be again under this id: stop.
+
+    Only said in version 2; one member's word is enough, as a removal is in the log.
+    """
+
+    sentence: str
 
 
 class Messages(
@@ -134,7 +201,7 @@ class Reply(
     body: bytes
 
 
-Frame = Hello | Goodbye | Messages | Call | Reply
+Frame = OldHello | Hello | Goodbye | Removed | Messages | Call | Reply
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Frame)

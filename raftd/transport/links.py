@@ -3,7 +3,7 @@
 Rules: sending never blocks and never fails; what cannot be sent is dropped, and the
 core is told that the peer is unreachable. Names are looked up at each attempt. A peer
 of another cluster, or under another incarnation than the known one, is refused and
-counts for nothing.
+counts for nothing. Whom to dial, and where, may change at any time.
 
 Source: DESIGN.md section 6 (identity); RELIABILITY.md rules 19, 46.
 """
@@ -13,18 +13,30 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from raftd.consensus.messages import Message
 from raftd.consensus.types import NodeId
+from raftd.node.errors import LinkDown
 from raftd.transport.accepted import Accepted
+from raftd.transport.address_book import Address
 from raftd.transport.dialled import Dialled
-from raftd.transport.frames import Goodbye, Hello
+from raftd.transport.frames import (
+    PROTOCOL_VERSION,
+    Goodbye,
+    Hello,
+    OldHello,
+    Removed,
+)
 
 __all__ = ["Greeter", "LinkSettings", "Links", "ListenFailed"]
 
 _logger = logging.getLogger(__name__)
+
+
+_REFUSED_MAX: Final = 64
+"""Reasons that are remembered, so as not to repeat them in the logger."""
 
 
 class ListenFailed(Exception):
@@ -34,13 +46,13 @@ class ListenFailed(Exception):
 class Greeter(Protocol):
     """Knows who we are and whom we accept; see ``greeting``."""
 
-    def hello(self, expected: int) -> Hello:
-        """Introduce ourselves."""
+    def hello(self, expected: int, version: int) -> Hello | OldHello:
+        """Introduce ourselves, in a version of the greeting."""
 
-    def judge(self, hello: Hello, expected: int) -> Goodbye | None:
+    def judge(self, frame: Hello | OldHello, expected: int) -> Goodbye | Removed | None:
         """Refuse a peer, or take note of it."""
 
-    def refused(self, peer: int, goodbye: Goodbye) -> None:
+    def refused(self, peer: int, goodbye: Goodbye | Removed) -> None:
         """A peer will not talk to us."""
 
 
@@ -67,30 +79,31 @@ class Links:
 
     def __init__(
         self,
-        peers: dict[NodeId, tuple[str, int]],
+        peers: Mapping[NodeId, Sequence[Address]],
         greeter: Greeter,
         settings: LinkSettings,
     ) -> None:
         """Prepare links; ``start`` dials.
 
         Args:
-            peers: Host and port by id, this node excluded.
+            peers: Where each peer may be, by id, this node excluded.
             greeter: Decides whom to talk to.
             settings: Times and bounds.
         """
         self.greeter: Final = greeter
         self._settings: Final = settings
-        self._dialled: Final = {
-            peer: Dialled(peer, address, self, settings)
-            for peer, address in peers.items()
-        }
+        self._dialled: Final[dict[NodeId, Dialled]] = {}
         self._accepted: Final[dict[Accepted, None]] = {}
+        self._refused: Final[dict[int, str]] = {}
         self._server: asyncio.Server | None = None
-        self._tasks: Final[list[asyncio.Task[None]]] = []
+        self._tasks: Final[dict[NodeId, asyncio.Task[None]]] = {}
+        self._loose: Final[dict[asyncio.Task[None], None]] = {}
+        self._is_started = False
         self.on_messages: Callable[[Sequence[Message]], None] = _drop
         self.on_down: Callable[[NodeId, bool], None] = _drop_down
         self.on_up: Callable[[NodeId], None] = _drop_up
         self.handler: Callable[[NodeId, bytes], Awaitable[bytes]] | None = None
+        self.set_peers(peers)
 
     async def listen(self, host: str, port: int) -> int:
         """Listen for peers; returns the port, which may have been 0.
@@ -119,14 +132,53 @@ class Links:
 
     def start(self) -> None:
         """Begin to dial all peers, for as long as the node lives."""
-        for link in self._dialled.values():
-            self._tasks.append(asyncio.create_task(link.run()))
+        self._is_started = True
+        for peer in self._dialled:
+            self._dial(peer)
+
+    def set_peers(self, peers: Mapping[NodeId, Sequence[Address]]) -> None:
+        """Dial these, and nobody else, from now on; links that are up stay.
+
+        Args:
+            peers: Where each peer may be, by id, this node excluded.
+        """
+        for peer in [peer for peer in self._dialled if peer not in peers]:
+            del self._dialled[peer]
+            task = self._tasks.pop(peer, None)
+            if task is not None:
+                self._loose[task] = None
+                task.add_done_callback(lambda done: self._loose.pop(done, None))
+                task.cancel()
+        for peer, addresses in peers.items():
+            known = self._dialled.get(peer)
+            if known is not None:
+                known.set_addresses(addresses)
+                continue
+            self._dialled[peer] = Dialled(peer, addresses, self, self._settings)
+            if self._is_started:
+                self._dial(peer)
+
+    def knock(self, addresses: Sequence[Address]) -> None:
+        """Greet whoever is at these addresses, each until it has greeted back.
+
+        For a node that knows where members are and not who: they tell it.
+        """
+        for address in addresses:
+            link = Dialled(NodeId(0), [address], self, self._settings)
+            task = asyncio.create_task(link.knock())
+            self._loose[task] = None
+            task.add_done_callback(lambda done: self._loose.pop(done, None))
+
+    def _dial(self, peer: NodeId) -> None:
+        self._tasks[peer] = asyncio.create_task(self._dialled[peer].run())
 
     async def stop(self) -> None:
         """End all links; may be called twice, or before ``start``."""
-        for task in self._tasks:
+        self._is_started = False
+        tasks = [*self._tasks.values(), *self._loose]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
         if self._server is not None:
             self._server.close()
@@ -138,11 +190,16 @@ class Links:
 
     def send(self, peer: NodeId, messages: Sequence[Message]) -> None:
         """Send if the link is up, else drop."""
-        self._dialled[peer].send(messages)
+        link = self._dialled.get(peer)
+        if link is not None:
+            link.send(messages)
 
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         """Ask a peer; see ``PeerPort.call``."""
-        return await self._dialled[peer].call(request, timeout_s)
+        link = self._dialled.get(peer)
+        if link is None:
+            raise LinkDown(f"nobody is known as member {peer}")
+        return await link.call(request, timeout_s)
 
     def serve(self, handler: Callable[[NodeId, bytes], Awaitable[bytes]]) -> None:
         """Answer peers' calls with ``handler``."""
@@ -150,13 +207,45 @@ class Links:
 
     def is_up(self, peer: NodeId) -> bool:
         """Tell whether the dialled link to a peer is greeted."""
-        return self._dialled[peer].is_up
+        link = self._dialled.get(peer)
+        return link is not None and link.is_up
+
+    def level(self, peer: NodeId) -> int:
+        """Return what a peer's release can do; 0 while the link to it is down."""
+        link = self._dialled.get(peer)
+        return link.level if link is not None else 0
 
     # --- called by the connections -----------------------------------------------
+
+    def note_up(self, peer: NodeId) -> None:
+        """A dialled link is greeted."""
+        self.on_up(peer)
+
+    def note_down(self, peer: NodeId, *, was_closed_by_peer: bool) -> None:
+        """A dialled link that was greeted is over."""
+        self.on_down(peer, was_closed_by_peer)
 
     def note_accepted(self, accepted: Accepted) -> None:
         """Keep a connection to end it with the node."""
         self._accepted[accepted] = None
+
+    def note_greeted(self, accepted: Accepted, peer: NodeId, version: int) -> None:
+        """A peer greeted on a connection that it dialled."""
+        self._refused.pop(peer, None)
+        for other in list(self._accepted):
+            if other is not accepted and other.peer == peer:
+                other.close()
+        link = self._dialled.get(peer)
+        if link is not None and version == PROTOCOL_VERSION:
+            link.note_newer()
+
+    def note_refused(self, peer: int, sentence: str) -> None:
+        """A peer was refused: log the reason once, not at each of its attempts."""
+        if self._refused.get(peer) != sentence:
+            if len(self._refused) >= _REFUSED_MAX:
+                self._refused.clear()
+            self._refused[peer] = sentence
+            _logger.warning("peer_refused reason=%s", sentence)
 
     def note_closed(self, accepted: Accepted) -> None:
         """Forget a connection that is over."""

@@ -23,20 +23,20 @@ from raftd.node.digests import Digests, Verdict
 )
 def test_three_members(told: dict[int, bytes], expected: Verdict) -> None:
     for order in permutations(told):
-        digests = Digests(1, 3)
+        digests = Digests(1, (1, 2, 3))
         verdicts = [digests.note(member, 10, told[member]) for member in order]
         assert verdicts[-1] is expected
         assert digests.compared_index == (10 if Verdict.AGREED in verdicts else 0)
 
 
 def test_two_members_that_differ_have_no_majority() -> None:
-    digests = Digests(1, 2)
+    digests = Digests(1, range(1, 2 + 1))
     digests.note(1, 10, b"a")
     assert digests.note(2, 10, b"b") is Verdict.SPLIT
 
 
 def test_old_marks_are_forgotten_and_never_lower_what_was_compared() -> None:
-    digests = Digests(1, 3)
+    digests = Digests(1, (1, 2, 3))
     for index in range(10, 20):
         digests.note(1, index, b"a")
     assert digests.note(2, 19, b"a") is Verdict.AGREED

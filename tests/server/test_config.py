@@ -84,6 +84,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         peer_listen=Address("127.0.0.1", 7401),
         http_listen=Address("127.0.0.1", 7402),
         advertise_client=None,
+        advertise_peer=None,
+        join=(),
         heartbeat_ms=100,
         election_ms=1000,
         checkpoint_log_bytes=64 * 1024 * 1024,
@@ -139,7 +141,8 @@ def test_members_read_alike_from_tables_and_from_one_line(tmp_path: Path) -> Non
 
 def test_member_is_this_node_and_may_advertise_another_address() -> None:
     settings = load_settings(environ=ENVIRON)
-    assert settings.member.name == "n2"
+    assert settings.listed is not None
+    assert settings.listed.name == "n2"
     assert settings.advertised_client == Address("b", 7400)
     moved = load_settings(environ=ENVIRON, flags={"advertise_client": "x:9"})
     assert moved.advertised_client == Address("x", 9)

@@ -23,7 +23,7 @@ _SETTINGS = LinkSettings(connect_timeout_s=1.0, retry_s_min=0.01, retry_s_max=0.
 async def _link(node_id: int, ports: Sequence[int]) -> Links:
     ids = tuple(range(1, len(ports) + 1))
     identity = Identity("c", NodeId(node_id), bytes([node_id]) * 16)
-    peers = {NodeId(peer): (HOST, ports[peer - 1]) for peer in ids if peer != node_id}
+    peers = {NodeId(peer): [(HOST, ports[peer - 1])] for peer in ids if peer != node_id}
     links = Links(peers, Greeting(identity, ids), _SETTINGS)
     await links.listen(HOST, ports[node_id - 1])
     return links
