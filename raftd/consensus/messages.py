@@ -50,6 +50,9 @@ class PreVoteReply(_Header, frozen=True, tag=2):
     """A grant carries the asked term, a refusal the voter's own."""
 
     granted: bool
+    #: A refusal says what the voter knows to be committed: (index, term) of an entry.
+    commit: Index = Index(0)
+    commit_term: Term = Term(0)
 
 
 class Vote(_Header, frozen=True, tag=3):
@@ -65,6 +68,9 @@ class VoteReply(_Header, frozen=True, tag=4):
     """Leaves the voter only when its vote, or its refusal's term, is durable."""
 
     granted: bool
+    #: As in a `PreVoteReply`.
+    commit: Index = Index(0)
+    commit_term: Term = Term(0)
 
 
 class Append(_Header, frozen=True, tag=5):

@@ -15,6 +15,8 @@ Rules:
 Source: Raft paper section 6; thesis 4.2 and 4.3; rules 8, 9, 12, 39 to 44.
 """
 
+from msgspec import structs
+
 from raftd.consensus import reads, replication, transfer
 from raftd.consensus.changes import (
     InvalidChange,
@@ -41,8 +43,7 @@ __all__ = ["apply_change", "enter", "leave_if_due", "propose_change"]
 
 def propose_change(s: State, change: ConfigChange) -> Proposal | Refused:
     """Append a change as one entry, or say why not."""
-    payload = encode_change(change)
-    refused = refusal(s, len(payload))
+    refused = refusal(s, len(change.context))
     if refused is not None:
         return refused
     if not s.is_term_started:
@@ -50,14 +51,14 @@ def propose_change(s: State, change: ConfigChange) -> Proposal | Refused:
     if s.pending_change_index > s.applied or s.membership.outgoing:
         return Refused(RefusalReason.CHANGE_PENDING, s.leader)
     try:
-        after(s.membership, change)
+        return _append(s, change)
     except InvalidChange as invalid:
         return Refused(RefusalReason.INVALID_CHANGE, s.leader, str(invalid))
-    return _append(s, payload)
 
 
-def _append(s: State, payload: bytes) -> Proposal:
-    proposal = append_proposal(s, EntryKind.CONFIG, payload)
+def _append(s: State, change: ConfigChange) -> Proposal:
+    whole = structs.replace(change, result=after(s.membership, change))
+    proposal = append_proposal(s, EntryKind.CONFIG, encode_change(whole))
     s.pending_change_index = proposal.index
     return proposal
 
@@ -70,20 +71,27 @@ def leave_if_due(s: State) -> None:
         and s.pending_change_index <= s.applied
         and s.transfer_to is None
     ):
-        _append(s, encode_change(ConfigChange(is_leave=True)))
+        _append(s, ConfigChange(is_leave=True))
 
 
 def apply_change(s: State, index: int, payload: bytes) -> Membership:
     """Let the committed change at `index` take effect."""
     assert s.applied < index <= s.handed, "changes take effect in their turn"
     assert s.role in (Role.FOLLOWER, Role.LEADER), "campaigned with a change unapplied"
-    enter(s, after(s.membership, decode_change(payload)))
-    return s.membership
+    change = decode_change(payload)
+    result = change.result
+    if result is None or s.is_base_known:
+        computed = after(s.membership, change)
+        assert result in (None, computed), "members differ on who is a member"
+        result = computed
+    enter(s, result)
+    return result
 
 
 def enter(s: State, membership: Membership) -> None:
     """Go on under `membership`, which is committed."""
     s.set_membership(membership)
+    s.is_base_known = True
     if s.role is Role.LEADER:
         _enter_as_leader(s)
 

@@ -83,6 +83,7 @@ class State:
         "handed",
         "heartbeat_elapsed",
         "id",
+        "is_base_known",
         "is_flush_due",
         "is_unfit",
         "leader",
@@ -121,6 +122,9 @@ class State:
         #: Own id was in a membership that was in force here.
         self.was_member = False
         self.set_membership(persisted.membership)
+        #: The membership came from a change or a snapshot in this life. Before that it
+        #: may be what a node heard when it joined, far ahead of where its log begins.
+        self.is_base_known = False
         self._take_over_log(persisted)
         self.role = Role.FOLLOWER
         self.term = persisted.hard_state.term

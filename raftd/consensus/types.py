@@ -119,6 +119,10 @@ class ConfigChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     context: bytes = b""
     #: Ends a joint configuration; then there are no steps.
     is_leave: bool = False
+    #: What the change makes of the membership: added by the leader's core, so that a
+    #: node which joined, and is sent the log from its beginning, need not know the
+    #: configuration that the cluster began with.
+    result: Membership | None = None
 
 
 class Install(msgspec.Struct, frozen=True, array_like=True, gc=False):

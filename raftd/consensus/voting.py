@@ -11,12 +11,16 @@ Rules:
   question (rule 7). Anyone who is asked answers, member or not; only voters campaign
   (rule 8), if they are fit to lead (rule 14), and only when the changes that they
   have committed are applied and no snapshot is being installed (rule 9).
+* Who refuses says what it knows to be committed. Else a removal could end elections for
+  good: the removed leader alone may know that it is, have the longest log, and no right
+  to campaign, while the others still believe that they need its vote.
 * A candidate's own vote counts once it is durable, and its requests wait for that too.
 
 Source: Raft paper sections 5.2, 5.4.1 and 6; thesis 3.10, 4.2.3 and 9.6.
 """
 
 from raftd.consensus.messages import PreVote, PreVoteReply, Vote, VoteReply
+from raftd.consensus.proposals import advance_commit
 from raftd.consensus.quorum import VoteResult, vote_result
 from raftd.consensus.roles import (
     become_candidate,
@@ -107,8 +111,11 @@ def on_pre_vote(s: State, m: PreVote) -> None:
     """Say whether `m.src` would get this node's vote; nothing changes here."""
     is_possible = m.term > s.term or (m.term == s.term and _has_vote_for(s, m.src))
     granted = is_possible and _is_up_to_date(s, m.last_index, m.last_term)
-    term = m.term if granted else s.term
-    s.out.guarded.append(PreVoteReply(s.id, m.src, term, granted))
+    if granted:
+        reply = PreVoteReply(s.id, m.src, m.term, True)
+    else:
+        reply = PreVoteReply(s.id, m.src, s.term, False, *_known_commit(s))
+    s.out.guarded.append(reply)
 
 
 def on_vote(s: State, m: Vote) -> None:
@@ -117,16 +124,30 @@ def on_vote(s: State, m: Vote) -> None:
     if granted:
         s.vote = m.src
         s.election_elapsed = 0
-    s.out.guarded.append(VoteReply(s.id, m.src, s.term, granted))
+        s.out.guarded.append(VoteReply(s.id, m.src, s.term, True))
+    else:
+        _refuse_vote(s, m.src)
+
+
+def _refuse_vote(s: State, candidate: NodeId) -> None:
+    reply = VoteReply(s.id, candidate, s.term, False, *_known_commit(s))
+    s.out.guarded.append(reply)
+
+
+def _known_commit(s: State) -> tuple[Index, Term]:
+    term = s.log.term_at(s.commit)
+    assert term is not None, "what is committed is in the log, or right before it"
+    return s.commit, term
 
 
 def refuse_old_vote(s: State, m: Vote) -> None:
     """Answer a candidate of a lower term with the term it has missed."""
-    s.out.guarded.append(VoteReply(s.id, m.src, s.term, False))
+    _refuse_vote(s, m.src)
 
 
 def on_pre_vote_reply(s: State, m: PreVoteReply) -> None:
     """Count an answer to this node's question, if it still stands."""
+    _learn_commit(s, m)
     if s.role is not Role.PRE_CANDIDATE:
         return
     if m.granted and m.term != s.term + 1:
@@ -136,8 +157,19 @@ def on_pre_vote_reply(s: State, m: PreVoteReply) -> None:
 
 def on_vote_reply(s: State, m: VoteReply) -> None:
     """Count a vote of this term."""
+    _learn_commit(s, m)
     if s.role is Role.CANDIDATE:
         _count(s, m.src, granted=m.granted)
+
+
+def _learn_commit(s: State, m: PreVoteReply | VoteReply) -> None:
+    """Logs with an entry in common are equal up to it, and so is what is committed."""
+    is_known = m.commit > s.commit and s.log.term_at(m.commit) == m.commit_term
+    if not is_known or s.role is Role.LEADER:
+        return
+    advance_commit(s, m.commit)
+    if s.role is not Role.FOLLOWER and is_catching_up(s):
+        become_follower(s, s.term, None)
 
 
 def _has_vote_for(s: State, candidate: NodeId) -> bool:

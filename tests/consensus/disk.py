@@ -144,6 +144,8 @@ class Node:
     writes: deque[tuple[Write, tuple[Message, ...]]] = field(default_factory=deque)
     #: Snapshots that are here whole, by what an Install names.
     loaded: dict[Install, Snapshot] = field(default_factory=dict)
+    #: What was handed out one by one, by index.
+    handed: dict[Index, Entry] = field(default_factory=dict)
     reads: dict[int, Index] = field(default_factory=dict)
     reads_failed: list[int] = field(default_factory=list)
     failed: list[tuple[Proposal, bool]] = field(default_factory=list)

@@ -138,6 +138,7 @@ class Network:
             last = n.applied[-1].index if n.applied else Index(0)
             self.oracle.check_applied(entry, last)
             n.applied.append(entry)
+            n.handed[entry.index] = entry
         if ready.commit and not n.is_apply_held:
             self.apply(node)
         n.snapshots += ready.snapshots

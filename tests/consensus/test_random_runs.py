@@ -12,12 +12,22 @@ from random import Random
 
 import pytest
 
-from raftd.consensus import Config, NodeId, Proposal, Role
+from raftd.consensus import (
+    ChangeKind,
+    Config,
+    ConfigChange,
+    ConfigStep,
+    Membership,
+    NodeId,
+    Proposal,
+    Role,
+)
 from tests.consensus.helpers import limited
+from tests.consensus.disk import Node
 from tests.consensus.network import Network
 
 _SEEDS = range(60)
-_STEPS = 5000
+_STEPS = 10_000
 
 
 class Run:
@@ -26,7 +36,15 @@ class Run:
     def __init__(self, seed: int) -> None:
         self.rng = rng = Random(f"consensus/{seed}")
         size = rng.choice([1, 2, 3, 3, 3, 4, 5, 5])
-        self.net = Network(size, seed=seed, configure=self._draw_config())
+        self.config = self._draw_config()
+        voters = tuple(range(1, rng.choice([size, (size + 1) // 2]) + 1))
+        self.net = Network(
+            size,
+            seed=seed,
+            configure=self.config,
+            voters=voters,
+            learners=(),
+        )
         self.proposals: dict[Proposal, int] = {}
         self.reads: dict[int, int] = {}
         #: Every message that was on the wire, for being heard again much later.
@@ -46,6 +64,10 @@ class Run:
             (self.cut_links, rng.choice([0, 0.3, 1])),
             (self.heal, rng.choice([0.1, 0.3])),
             (self.meddle, rng.choice([0, 0.5])),
+            (self.change, rng.choice([0, 0.3, 2])),
+            (self.cut_log, rng.choice([0, 0.3, 2])),
+            (self.offer, 2),
+            (self.end_offer, rng.choice([0.5, 5])),
         ]
         self.actions = [action for action, _ in actions]
         self.weights = [weight for _, weight in actions]
@@ -167,13 +189,94 @@ class Run:
             case _:
                 core.step_down()
 
+    def change(self) -> None:
+        config = self.config(NodeId(1))
+        if not (config.pre_vote or config.check_quorum):
+            # Nothing keeps those who were removed from disturbing.
+            return
+        node = NodeId(self.net.leader() or self._node())
+        members = self.net.core(node).membership
+        count = self.rng.choice([0, 1, 1, 2, 3])
+        steps = tuple(
+            ConfigStep(self._draw_kind(members, peer), peer)
+            for peer in self.rng.sample(self.net.ids, min(count, len(self.net.ids)))
+        )
+        answer = self.net.core(node).change(ConfigChange(steps))
+        if isinstance(answer, Proposal):
+            self.proposals[answer] = node
+
+    def _draw_kind(self, members: Membership, node: NodeId) -> ChangeKind:
+        """Mostly something that fits."""
+        if self.rng.random() < 0.05:
+            return self.rng.choice(list(ChangeKind))
+        if members.is_voter(node):
+            return ChangeKind.REMOVE
+        if node in members.learners and self.rng.random() < 0.2:
+            return ChangeKind.REMOVE
+        if node in members.learners or self.rng.random() < 0.5:
+            return ChangeKind.PROMOTE
+        return ChangeKind.ADD_LEARNER
+
+    def cut_log(self) -> None:
+        node = self._victim()
+        n = self.net[node]
+        if n.disk.state.index < n.core.applied_index <= n.core.durable_index:
+            self.net.checkpoint(node)
+        if n.disk.prev_index < n.disk.state.index <= n.disk.last_index:
+            tail = self.rng.choice([0, 0, 5])
+            self.net.cut_log(node, max(n.core.first_index, n.disk.state.index - tail))
+
+    def offer(self) -> None:
+        """Begin every snapshot that was asked for."""
+        for node in self.net.ids:
+            n = self.net[node]
+            asked = list(dict.fromkeys(n.snapshots))
+            n.snapshots.clear()
+            for peer in asked:
+                if n.core.role is Role.LEADER:
+                    self.net.offer(node, peer)
+
+    def end_offer(self) -> None:
+        """End a snapshot's way, well or not, and maybe only for one of the two."""
+        if not self.net.offers:
+            return
+        src, dst = self.rng.choice(list(self.net.offers))
+        is_kept = self.rng.random() < 0.2
+        is_whole = self.rng.random() < 0.8 and not self._is_cut(src, dst)
+        if is_whole:
+            self.net.install(src, dst)
+        if not is_kept:
+            del self.net.offers[src, dst]
+            is_known = is_whole and self.rng.random() < 0.8
+            if is_known:
+                self.finish_all(dst)
+            self.net.core(src).snapshot_sent(NodeId(dst), is_known)
+
+    def finish_all(self, node: int) -> None:
+        """Let a node finish what it writes, as it would before it answers."""
+        while self.net.core(node).has_ready or self.net[node].writes:
+            if self.net.core(node).has_ready:
+                self.net.take_ready(node)
+            else:
+                self.net.finish_write(node)
+
+    def _is_cut(self, src: int, dst: int) -> bool:
+        return (src, dst) in self.net.cut
+
     # --- the end ------------------------------------------------------------------
 
     def recover(self) -> None:
         """Mend everything; then a leader, progress and equality must follow."""
         self.net.heal()
         self.net.settle()
-        self.net.tick_all(200)
+        for _ in range(40):
+            self.net.tick_all(5)
+            self.offer()
+            for src, dst in list(self.net.offers):
+                self.net.install(src, dst)
+                del self.net.offers[src, dst]
+                self.net.settle()
+                self.net.core(src).snapshot_sent(NodeId(dst), True)
         leader = self.net.leader()
         assert leader is not None, "no leader though all is well"
         self.net.propose(leader, b"end")
@@ -181,22 +284,29 @@ class Run:
 
     def check_end(self) -> None:
         net = self.net
-        first = net[1]
+        leader = net.leader()
+        assert leader is not None
+        first = net[leader]
         assert first.applied[-1].payload == b"end"
-        for node in net.ids:
+        assert not first.core.membership.outgoing, "the joint phase does not end"
+        for node in first.core.membership.members:
             assert net[node].applied == first.applied
-            assert net[node].log == first.log
+            assert net.core(node).last_index == first.core.last_index
+            assert net.core(node).membership == first.core.membership
             assert not net.core(node).has_ready
-        self._check_outcomes()
+        self._check_outcomes(first)
 
-    def _check_outcomes(self) -> None:
-        committed = {(e.term, e.index) for e in self.net[1].applied}
+    def _check_outcomes(self, first: Node) -> None:
+        committed = {(e.term, e.index) for e in first.applied}
         told = {p: n.failed for n in self.net.nodes.values() for p, _ in n.failed}
         for proposal, node in self.proposals.items():
             is_committed = (proposal.term, proposal.index) in committed
             verdicts = [d for p, d in self.net[node].failed if p == proposal]
-            if proposal.index <= self.net[1].applied[-1].index:
+            n = self.net[node]
+            if proposal.index in n.handed:
                 assert is_committed or True in verdicts, f"{proposal} has no end"
+            elif proposal.index <= n.core.applied_index:
+                assert verdicts, f"{proposal} is behind a snapshot, and not told"
             assert verdicts in ([], [False], [True], [False, True])
         for failed in told.values():
             for proposal, is_definite in failed:
