@@ -22,8 +22,8 @@ from raftd.consensus import (
     Proposal,
     Role,
 )
-from tests.consensus.helpers import limited
 from tests.consensus.disk import Node
+from tests.consensus.helpers import limited
 from tests.consensus.network import Network
 
 _SEEDS = range(60)
