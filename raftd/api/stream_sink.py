@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+import grpc
 from google.protobuf.message import Message
 
 from raftd.api.calls import Read, Write
@@ -189,7 +190,14 @@ class ReplySink:
     # --- out -------------------------------------------------------------------------
 
     async def write_all(self, writer: MessageWriter) -> None:
-        """Write messages until the sink ends, the reason last."""
+        """Write messages until the sink ends, the reason last, or nobody takes them."""
+        try:
+            await self._write_until_end(writer)
+        except grpc.aio.InternalError:
+            # gRPC's word for a client that is gone or has refused a message.
+            self._finish(None)
+
+    async def _write_until_end(self, writer: MessageWriter) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import grpc
 import pytest
 
 from raftd.api.limits import DEFAULT_DOOR_LIMITS, DoorLimits
@@ -195,3 +196,19 @@ async def test_a_message_may_hold_more_than_one_large_request(stubs: Stubs) -> N
         await stream.send(*[put(number, bytes(1 << 20)) for number in range(1, 7)])
         for number in range(1, 7):
             assert (await stream.reply(number)).HasField("put_key")
+
+
+async def test_a_client_that_refuses_a_message_ends_its_stream_quietly(
+    node: SoloNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(message: bytes) -> None:
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    async with Pipe(node, limits()) as pipe:
+        pipe.send(watch(1))
+        await pipe.replies(1)
+        monkeypatch.setattr(pipe, "write", refuse)
+        pipe.send(get(2))
+        await pipe.ended.wait()
+    assert len(node.detached) == 1
+    assert caplog.records == []
