@@ -16,7 +16,7 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 import uvloop
@@ -24,8 +24,10 @@ import uvloop
 from raftd.api.server import ListenFailed as ApiListenFailed
 from raftd.node.errors import NodeFailed
 from raftd.server.app import App
-from raftd.server.config import ConfigError, Settings, load_settings, options
 from raftd.server.dev import DevError, run_dev
+from raftd.server.flags import settings_of, with_settings
+from raftd.server.offline import backup_info, recover, restore
+from raftd.server.settings import ConfigError, Settings
 from raftd.storage.errors import StorageError
 from raftd.transport.links import ListenFailed
 
@@ -41,9 +43,6 @@ there at start."""
 _END_S: Final = 2.0
 """How long a node that failed may take to hang up on its clients and peers."""
 
-_DOT: Final = "__"
-"""Stands for the dot of a setting's name where the name must be an identifier."""
-
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90}
@@ -58,32 +57,12 @@ def print_version() -> None:
     click.echo(f"raftd {version('raftd')}")
 
 
-def _with_options(command: Any) -> Any:
-    """Give a command every setting as a flag."""
-    for option in reversed(options()):
-        default = "" if option.default is None else f" [{option.default}]"
-        command = click.option(
-            option.flag,
-            option.name.replace(".", _DOT),
-            metavar="VALUE",
-            help=option.help + default,
-        )(command)
-    return command
-
-
 @main.command()
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="TOML file; RAFTD_* variables and flags weigh more, in this order",
-)
-@_with_options
+@with_settings
 def serve(config_file: Path | None, **flags: str | None) -> None:
     """Serve one node until SIGTERM or SIGINT."""
-    by_name = {name.replace(_DOT, "."): value for name, value in flags.items()}
     try:
-        settings = load_settings(config_file, environ=os.environ, flags=by_name)
+        settings = settings_of(config_file, flags)
     except ConfigError as error:
         _end(str(error), 2)
     logging.basicConfig(
@@ -117,6 +96,10 @@ def dev(nodes: int, data_dir: Path, port: int) -> None:
         sys.exit(asyncio.run(run_dev(nodes, data_dir, port)))
     except DevError as error:
         _end(str(error), 1)
+
+
+for _command in (backup_info, recover, restore):
+    main.add_command(_command)
 
 
 async def _serve(settings: Settings) -> int:
