@@ -109,8 +109,9 @@ class LogWriter:
             version = int(identity.format_version)
             await self._execute(f"PRAGMA user_version={version}", ())
             await self._execute(META_UPSERT, encode_meta(IDENTITY, identity))
+        await self._finish_folding()
         with suppress(DiskFull):
-            await self.fold_all()
+            await self._execute("PRAGMA wal_checkpoint(TRUNCATE)", ())
 
     async def fold_all(self) -> None:
         """Move everything into the one file and sync it.

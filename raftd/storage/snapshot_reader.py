@@ -11,6 +11,7 @@ Source: DESIGN.md section 6 (state.db); RELIABILITY.md rules 28, 31 and 32.
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Self
 
 from raftd.storage.errors import StorageError, translate_errors
 from raftd.storage.files import connect_reader
@@ -108,6 +109,12 @@ class SnapshotReader:
             if self._db is not None:
                 self._db.close()
                 self._db = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _slices(self, first: int) -> list[IdRange]:
         """Name the ids of chunk `first` and all behind it."""

@@ -207,7 +207,7 @@ class StateStore:
         """Make a staged snapshot the state, in place of all there was, at one blow.
 
         The log has to be reset with the same mark afterwards; a start does so if this
-        process does not come to it.
+        process does not come to it. Called again with the same mark it changes nothing.
 
         Args:
             offer_id: All chunks of it are staged.
@@ -221,6 +221,8 @@ class StateStore:
         """
         assert meta.install is not None, "nothing would tell the log"
         async with self._lock:
+            if self._mark.meta == meta:
+                return
             mark = CheckpointMark(meta, self._mark.last_delta)
 
             def adopt() -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 from raftd.consensus.ready import Write
 from raftd.consensus.types import Entry, EntryKind, HardState, Index, NodeId, Term
@@ -123,10 +124,12 @@ def snapshot_files(directory: Path) -> dict[str, bytes]:
     }
 
 
-def run_sql(path: Path, sql: str, parameters: Sequence[object] = ()) -> None:
-    """Alter a file behind the store's back."""
+def run_sql(
+    path: Path, sql: str, parameters: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
+    """Look into a file, or alter it, behind the store's back."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute(sql, parameters)
+        return db.execute(sql, parameters).fetchall()
 
 
 @asynccontextmanager
