@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 _TABLE: Final = {
-    "status": ("cluster", "Show members, leader, lag and health."),
+    "status": ("status", "Show members, leader, lag and health."),
     "put": ("kv", "Set a key; prints the revision."),
     "get": ("kv", "Print the value of a key."),
     "ls": ("kv", "List keys."),
@@ -37,6 +37,10 @@ _TABLE: Final = {
     "elect": ("elections", "Elections: campaign, exec, leader, observe, ls, transfer."),
     "job": ("jobs", "Jobs: put, reserve, ack, exec, get, ls, wait and more."),
     "queue": ("queues", "Queues: ls, stats, pause, resume, purge, configure."),
+    "member": ("members", "Members: ls, add, remove, replace, update."),
+    "leader": ("members", "Leadership of the cluster: transfer."),
+    "backup": ("backup", "Backups: save, info, restore."),
+    "doctor": ("doctor", "Say what is wrong or risky, and what to do."),
 }
 """Name: module and short help. The modules load the client, which takes longer than
 all the rest, so the list of commands does without them."""
