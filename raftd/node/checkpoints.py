@@ -2,56 +2,96 @@
 
 The machine's dirty set is swapped in the turn that applied the mark; rows are encoded
 in slices with turns of the loop between, then stored in one transaction. Afterwards
-the digest is told to the other members and the log is cut, never beyond what every
-voter holds.
+the digest is told to the other members and the log is cut, never beyond what is needed
+(see ``log_cut``).
 
-Source: DESIGN.md sections 5 and 6; RELIABILITY.md rules 25 and 52.
+Rules: checkpoints are stored in the order of their marks. A full disk only delays one.
+What belongs to a state that an install has replaced is never stored afterwards. A merge
+that fails is tried again after the next checkpoint.
+
+Source: DESIGN.md sections 5 and 6; RELIABILITY.md rules 25, 29, 51 and 52.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final
-
-import msgspec
+from typing import Final, Protocol
 
 from raftd.consensus.core import Core
-from raftd.consensus.types import Index, Membership, Term
-from raftd.node.errors import NodeFailed
+from raftd.consensus.types import Index, Term
+from raftd.node.pace import Pace
 from raftd.node.ports import LogPort, StatePort
+from raftd.node.roster import Roster, encode_roster
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.rows import Checkpoint
 from raftd.statemachine.schema.entry import MarkEntry
-from raftd.storage.chunks import pack
+from raftd.storage.chunks import pack_in_steps
+from raftd.storage.errors import DamagedFiles, DiskFull, StorageError
 from raftd.storage.types import CheckpointMeta
 
-__all__ = ["Checkpoints", "decode_membership"]
+__all__ = ["CheckpointHost", "Checkpoints"]
 
 _logger = logging.getLogger(__name__)
 
+_SLICE_S: Final = 0.001
+_REST_SHARE: Final = 1.0
+_STEP_ROWS: Final = 64
+_FULL_RETRY_S: Final = 1.0
 
-class _Encoding:
-    """The rows of one checkpoint on their way into chunks."""
 
-    __slots__ = ("_chunks_left", "checkpoint", "chunks")
+class CheckpointHost(Protocol):
+    """Whose checkpoints are taken: the replica."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    @property
+    def core(self) -> Core:
+        """Knows terms, and what is durable."""
+
+    @property
+    def machine(self) -> Machine:
+        """Gives the rows."""
+
+    @property
+    def roster(self) -> Roster:
+        """The members as of the last applied entry."""
+
+
+class _Job:
+    """One checkpoint on its way to the disk.
+
+    Attributes:
+        is_void: An install has replaced the state that it belongs to.
+    """
+
+    __slots__ = (
+        "checkpoint",
+        "chunks",
+        "cut_index",
+        "index",
+        "is_void",
+        "roster",
+        "term",
+    )
+
+    def __init__(
+        self, checkpoint: Checkpoint, term: Term, roster: bytes, cut_index: int
+    ) -> None:
         self.checkpoint: Final = checkpoint
+        self.index: Final = Index(checkpoint.index)
+        self.term: Final = term
+        self.roster: Final = roster
+        self.cut_index: Final = cut_index
         self.chunks: Final[list[bytes]] = []
-        self._chunks_left: Iterator[bytes] = pack(checkpoint.rows())
+        self.is_void = False
 
-    def step(self) -> bool:
-        """Make one more chunk; False when there are no more."""
-        chunk = next(self._chunks_left, None)
-        if chunk is not None:
-            self.chunks.append(chunk)
-        return chunk is not None
-
-    def finish(self) -> None:
-        """Make all that are left."""
-        self.chunks.extend(self._chunks_left)
+    def encode(self) -> Iterator[None]:
+        """Make chunks of the rows, in small steps."""
+        for chunk in pack_in_steps(self.checkpoint.rows(), _STEP_ROWS):
+            if chunk is not None:
+                self.chunks.append(chunk)
+            yield
 
 
 class Checkpoints:
@@ -59,8 +99,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        core: Core,
-        machine: Machine,
+        host: CheckpointHost,
         log: LogPort,
         state: StatePort,
         stored: Callable[[int, bytes], None],
@@ -69,108 +108,128 @@ class Checkpoints:
         """Wire it.
 
         Args:
-            core: Knows terms, and what is durable.
-            machine: Gives the rows.
+            host: Has just applied the mark when ``take`` is called.
             log: Is cut.
             state: Keeps the rows.
             stored: Told the mark and its digest when a checkpoint is durable.
             fail: Ends the node.
         """
-        self._core: Final = core
-        self._machine: Final = machine
+        self._host: Final = host
+        self._core: Final = host.core
         self._log: Final = log
         self._state: Final = state
         self._stored: Final = stored
         self._fail: Final = fail
-        self._task: asyncio.Task[None] | None = None
-        self._encoding: _Encoding | None = None
-        self._running = 0
+        self._jobs: Final[deque[_Job]] = deque()
         self._durable: Final = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._merging: asyncio.Task[None] | None = None
         self.checkpoint_index = 0
 
     def take(self, index: int, mark: MarkEntry) -> None:
         """Begin the checkpoint of a mark that was just applied."""
         term = self._core.term_at(index)
         assert term is not None, "an entry just applied is in the log"
-        if self._encoding is not None:
-            self._encoding.finish()  # the next digest builds on this one
-        encoding = self._encoding = _Encoding(self._machine.take_checkpoint())
-        self._running += 1
-        self._task = asyncio.create_task(
-            self._run(self._task, encoding, Index(index), term, mark.cut_index)
-        )
+        checkpoint = self._host.machine.take_checkpoint()
+        roster = encode_roster(self._host.roster)
+        self._jobs.append(_Job(checkpoint, term, roster, mark.cut_index))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
 
     @property
     def is_idle(self) -> bool:
         """Whether no checkpoint is under way: another may be marked."""
-        return not self._running
+        return not self._jobs
 
     def note_durable(self) -> None:
         """The local log may have caught up with a checkpoint that waits for it."""
         self._durable.set()
 
+    def replace(self) -> None:
+        """Another state takes the machine's place: nothing of the old one is stored."""
+        for job in self._jobs:
+            job.is_void = True
+        self._durable.set()
+
+    def note_installed(self, index: int) -> None:
+        """A state that came from a leader is durable."""
+        self.checkpoint_index = index
+
     async def stop(self) -> None:
         """Abandon what is under way: the state stays as it was."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._merging) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(
-        self,
-        before: asyncio.Task[None] | None,
-        encoding: _Encoding,
-        index: Index,
-        term: Term,
-        cut_index: int,
-    ) -> None:
-        if before is not None:
-            await before
-        try:
-            await self._store(encoding, index, term)
-            await self._cut(min(index, cut_index))
-            self._running -= 1
-            await self._merge()
-        except Exception as error:  # a checkpoint that fails is final
-            self._fail(f"the checkpoint at {index} cannot be stored: {error}", error)
+    # --- the work -----------------------------------------------------------------
 
-    async def _store(self, encoding: _Encoding, index: Index, term: Term) -> None:
-        while encoding.step():  # noqa: ASYNC110  # a turn for others, not a wait
-            await asyncio.sleep(0)
-        if encoding is self._encoding:
-            self._machine.checkpoint_written()
-            self._encoding = None
-        while self._core.durable_index < index:
+    async def _run(self) -> None:
+        """Store what was taken, in order, and end."""
+        while self._jobs:
+            job = self._jobs[0]
+            try:
+                if await self._store(job):
+                    await self._cut(min(job.index, job.cut_index))
+            except Exception as error:  # a checkpoint that fails is final
+                self._fail(
+                    f"the checkpoint at {job.index} cannot be stored: {error}", error
+                )
+                return
+            self._jobs.popleft()
+            if self._merging is None or self._merging.done():
+                self._merging = asyncio.create_task(self._merge())
+        self._task = None
+
+    async def _store(self, job: _Job) -> bool:
+        """Encode and store one; False if an install came first."""
+        pace = Pace(slice_s=_SLICE_S, rest_share=_REST_SHARE)
+        for _ in job.encode():
+            await pace.step()
+            if job.is_void:
+                return False
+        self._host.machine.checkpoint_written()
+        while self._core.durable_index < job.index:
             self._durable.clear()
             await self._durable.wait()
-        digest = encoding.checkpoint.digest
-        membership = msgspec.msgpack.encode(self._core.membership)
-        await self._state.checkpoint(
-            CheckpointMeta(index, term, digest, membership), encoding.chunks
-        )
-        self.checkpoint_index = index
-        _logger.info("checkpoint index=%d chunks=%d", index, len(encoding.chunks))
-        self._stored(index, digest)
+            if job.is_void:
+                return False
+        digest = job.checkpoint.digest
+        meta = CheckpointMeta(job.index, job.term, digest, job.roster)
+        while True:
+            try:
+                # Whoever installs queues behind this one.
+                await self._state.checkpoint(meta, job.chunks)
+                break
+            except DiskFull as error:
+                _logger.warning("checkpoint_waits index=%d reason=%s", job.index, error)
+                await asyncio.sleep(_FULL_RETRY_S)
+            if job.is_void:
+                return False
+        if job.is_void:
+            return False
+        self.checkpoint_index = job.index
+        _logger.info("checkpoint index=%d chunks=%d", job.index, len(job.chunks))
+        self._stored(job.index, digest)
+        return True
 
     async def _cut(self, upto: int) -> None:
         if upto < self._core.first_index:
             return
         self._core.compact(upto)
-        await self._log.cut_prefix(Index(upto))
+        try:
+            await self._log.cut_prefix(Index(upto))
+        except DiskFull as error:
+            _logger.warning("log_cut_later upto=%d reason=%s", upto, error)
 
     async def _merge(self) -> None:
         """Make one base of all chunks when what changed outweighs it."""
-        sizes = await self._state.sizes()
-        if sizes.is_merge_due and await self._state.merge():
-            _logger.info("state_merged bytes=%d", sizes.base_bytes + sizes.delta_bytes)
-
-
-def decode_membership(data: bytes) -> Membership:
-    """Decode what a checkpoint says of the membership.
-
-    Raises:
-        NodeFailed: It cannot be read.
-    """
-    try:
-        return msgspec.msgpack.decode(data, type=Membership)
-    except msgspec.MsgspecError as error:
-        raise NodeFailed(f"state.db: the membership cannot be read: {error}") from error
+        try:
+            sizes = await self._state.sizes()
+            if sizes.is_merge_due and await self._state.merge():
+                size_bytes = sizes.base_bytes + sizes.delta_bytes
+                _logger.info("state_merged bytes=%d", size_bytes)
+        except DamagedFiles as error:
+            self._fail(f"the state cannot be merged: {error}", error)
+        except StorageError as error:
+            _logger.warning("merge_failed reason=%s", error)

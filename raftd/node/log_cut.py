@@ -14,9 +14,9 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Final
 
-from raftd.consensus.view import FollowerView
 from raftd.consensus.progress import ProgressState
 from raftd.consensus.types import NodeId
+from raftd.consensus.view import FollowerView
 
 __all__ = ["LogCut"]
 

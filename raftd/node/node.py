@@ -149,6 +149,11 @@ class Node:
         if self._revision_waits:
             self._wake_revisions()
 
+    def note_installed(self) -> None:
+        """Another state took the machine's place: whoever waits has to look again."""
+        self.watches.leap()
+        self._wake_revisions()
+
     def _on_turn(self, monotonic_ms: int) -> None:
         if len(self.reserves):
             refusal = self._trouble

@@ -9,15 +9,26 @@ Source: DESIGN.md sections 2 and 3.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import Write
-from raftd.consensus.types import Index, NodeId
-from raftd.storage.types import CheckpointMeta, Sizes
+from raftd.consensus.types import Index, NodeId, Term
+from raftd.storage.chunks import Row
+from raftd.storage.types import CheckpointMeta, InstallMark, Sizes
 
-__all__ = ["Clock", "DiskLook", "DiskPort", "LogPort", "PeerPort", "StatePort"]
+__all__ = [
+    "Clock",
+    "DiskLook",
+    "DiskPort",
+    "LogPort",
+    "PeerPort",
+    "Snapshot",
+    "StatePort",
+]
+
+_Chunk = bytes
 
 
 class Clock(Protocol):
@@ -60,6 +71,9 @@ class LogPort(Protocol):
     async def cut_prefix(self, upto: Index) -> None:
         """Forget entries up to and with this index."""
 
+    async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
+        """Drop the whole log: it goes on behind an installed state."""
+
 
 class DiskPort(Protocol):
     """The data directory's file system. Its calls block: make them in a thread."""
@@ -82,17 +96,57 @@ class DiskPort(Protocol):
         """Give the ballast's room free."""
 
 
+class Snapshot(Protocol):
+    """The newest checkpoint, as of one moment. Its calls block."""
+
+    @property
+    def meta(self) -> CheckpointMeta:
+        """What belongs to the rows."""
+
+    @property
+    def count(self) -> int:
+        """How many chunks there are."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all chunks together."""
+
+    def read(self, first: int, bytes_max: int) -> list[_Chunk]:
+        """Read chunks from a number on, at least one if there is one."""
+
+    def close(self) -> None:
+        """Let it go; may be called twice, from any thread."""
+
+
 class StatePort(Protocol):
     """The durable state."""
 
     async def checkpoint(self, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
-        """Append one checkpoint, all or nothing."""
+        """Append one checkpoint, all or nothing; raises DiskFull if it is nothing."""
 
     async def sizes(self) -> Sizes:
         """Count the bytes that are alive."""
 
     async def merge(self) -> bool:
         """Merge all chunks into a new base, in a process of its own."""
+
+    def open_snapshot(self) -> Snapshot:
+        """Begin to read the newest checkpoint for a follower; blocks for a moment."""
+
+    async def stage(self, offer_id: bytes, first: int, chunks: Sequence[bytes]) -> None:
+        """Store chunks of a snapshot durably, where nobody sees them."""
+
+    async def staged(self, offer_id: bytes) -> int:
+        """Count the chunks of a snapshot that are staged."""
+
+    def load_staged(self, offer_id: bytes) -> Iterator[Row]:
+        """Give the rows of the staged chunks, in order."""
+
+    async def install(self, offer_id: bytes, count: int, meta: CheckpointMeta) -> None:
+        """Make a staged snapshot the state, in place of all there was."""
+
+    async def drop_staged(self) -> None:
+        """Forget the snapshot on its way in, if any."""
 
 
 class PeerPort(Protocol):

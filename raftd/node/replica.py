@@ -22,17 +22,19 @@ import msgspec
 
 from raftd.consensus.changes import decode_change
 from raftd.consensus.core import Core
-from raftd.consensus.messages import Input, Message
+from raftd.consensus.messages import InstallSnapshot, Message
 from raftd.consensus.ready import SoftState, Write
 from raftd.consensus.types import (
     Entry,
     EntryKind,
+    Index,
     Install,
     NodeId,
     Proposal,
     RefusalReason,
     Refused,
     Role,
+    Term,
 )
 from raftd.node.batches import Batches, Renewed, Target
 from raftd.node.delivery import Delivery
@@ -57,17 +59,14 @@ class Loaded(msgspec.Struct, frozen=True):
     Attributes:
         index: The state is as of this entry,
         term: whose term this is.
-        offer_id: Under which its rows are staged.
-        chunk_count: How many chunks those are.
+        roster: Who takes part, as of that entry.
     """
 
-    index: int
-    term: int
+    index: Index
+    term: Term
     digest: bytes
     roster: Roster
     machine: Machine
-    offer_id: bytes
-    chunk_count: int
 
 
 class Effects(Protocol):
@@ -120,8 +119,7 @@ class Replica:
         self._refusal: Refusal | None = None
         self.roster = first_roster(core.membership.voters)
         """Who takes part, as of the last applied entry; set before the first turn."""
-        self.loaded: Loaded | None = None
-        """What the core's next install refers to."""
+        self._loaded: Loaded | None = None
 
     # --- in ---------------------------------------------------------------------
 
@@ -156,8 +154,8 @@ class Replica:
             self.clock.tick_wall(wall_ms, list(core.peer_wall_ms.values()))
         self.reads.retry()
 
-    def step(self, messages: Sequence[Input]) -> None:
-        """Take in what a peer sent, or a snapshot that arrived whole."""
+    def step(self, messages: Sequence[Message]) -> None:
+        """Take in what a peer sent."""
         step = self.core.step
         for message in messages:
             step(message)
@@ -200,6 +198,11 @@ class Replica:
         """Mark an entry at this index or behind it as soon as possible, if leading."""
         self.marks.want(index)
 
+    def refuse_reads(self, refusal: Refusal) -> None:
+        """Answer the reads that wait for more than is applied here."""
+        self.reads.run(self._delivery.touched)
+        self.reads.refuse_waiting(refusal, self._delivery.touched)
+
     @property
     def has_queued(self) -> bool:
         """Whether a turn would propose something."""
@@ -209,6 +212,33 @@ class Replica:
         """Forget the waits of a sink that is gone; the state keeps its claims."""
         self._batches.forget(sink)
         self._delivery.drop(sink)
+
+    def take_up(self, loaded: Loaded, leader: NodeId) -> bool:
+        """Offer a loaded state to the core, and have a turn.
+
+        Args:
+            loaded: The snapshot of this leader, or of one before it.
+            leader: Of the present term.
+
+        Returns:
+            Whether it became the state; else the log reaches as far, or is going to.
+        """
+        core = self.core
+        self._loaded = loaded
+        core.step(
+            InstallSnapshot(
+                leader,
+                core.node_id,
+                core.term,
+                loaded.index,
+                loaded.term,
+                loaded.roster.membership,
+            )
+        )
+        self.turn()
+        is_taken = self._loaded is None
+        self._loaded = None
+        return is_taken
 
     # --- the turn ---------------------------------------------------------------
 
@@ -353,7 +383,7 @@ class Replica:
 
     def _install(self, install: Install) -> None:
         """Take over the state that was loaded; nothing of the old one is left."""
-        loaded, self.loaded = self.loaded, None
+        loaded, self._loaded = self._loaded, None
         assert loaded is not None, "an install of what was not loaded"
         assert (loaded.index, loaded.term) == (install.index, install.term)
         self.machine.become(loaded.machine)

@@ -49,6 +49,14 @@ class Watches:
         for watch in self._watches:
             watch.hear(record)
 
+    def leap(self) -> None:
+        """Another state took the machine's place: wake all that have to read on.
+
+        Those whose history it no longer holds find out when they read.
+        """
+        for watch in self._watches:
+            watch.wake()
+
     def __len__(self) -> int:
         """Return how many watches are open."""
         return len(self._watches)
@@ -79,6 +87,10 @@ class Watch:
                 return
         if self._next_rev >= record.first_rev:
             self._next_rev = max(self._next_rev, record.last_rev + 1)
+
+    def wake(self) -> None:
+        """Have the history read on, whatever was heard."""
+        self._wake.set()
 
     async def next(self) -> WatchBatch:
         """Wait for the next batch."""

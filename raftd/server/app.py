@@ -28,10 +28,13 @@ from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
 from raftd.node.log_entries import LogEntries
 from raftd.node.node import Node
+from raftd.node.pace import collector_off
 from raftd.node.peer_service import PeerService
 from raftd.node.refusals import DIVERGED
 from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
+from raftd.node.snapshots_in import SnapshotsIn
+from raftd.node.snapshots_out import SnapshotsOut
 from raftd.server.clock import SystemClock
 from raftd.server.config import Settings
 from raftd.server.formation import Neighbours
@@ -64,6 +67,8 @@ class App:
         self._checkpoints: Checkpoints | None = None
         self._peer_service: PeerService | None = None
         self._backups: Backups | None = None
+        self._snapshots_in: SnapshotsIn | None = None
+        self._snapshots_out: SnapshotsOut | None = None
         self._api: ApiServer | None = None
         self._http: HttpServer | None = None
         self._health_task: asyncio.Task[None] | None = None
@@ -119,16 +124,33 @@ class App:
             settings=replica_settings,
         )
         self._checkpoints = checkpoints = Checkpoints(
-            core, machine, stores.log, stores.state, self._on_checkpoint, driver.fail
+            driver.replica, stores.log, stores.state, self._on_checkpoint, driver.fail
         )
         checkpoint = stores.recovery.checkpoint
-        checkpoints.checkpoint_index = checkpoint.applied_index if checkpoint else 0
+        if checkpoint is not None:
+            checkpoints.checkpoint_index = checkpoint.applied_index
+            driver.replica.marks.note_stored(
+                checkpoint.applied_index, checkpoint.digest
+            )
+        self._snapshots_in = snapshots_in = SnapshotsIn(
+            driver,
+            stores.log,
+            stores.state,
+            settings.limits.of_apply(),
+            checkpoints.note_installed,
+        )
+        self._snapshots_out = snapshots_out = SnapshotsOut(driver, links, stores.state)
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
+        driver.on_installed = self._on_installed
         driver.replica.marks.may_mark = lambda: checkpoints.is_idle
-        view = StateView(node, checkpoints, self._digests, settings)
+        view = StateView(node, checkpoints, self._digests, settings, snapshots_out)
         self._peer_service = PeerService(
-            node, links, own_state=view.own_state, take_digest=self._judge
+            node,
+            links,
+            own_state=view.own_state,
+            take_digest=self._judge,
+            take_snapshot=snapshots_in.answer,
         )
         node.peer_service = self._peer_service
         self._backups = node.backups = Backups(
@@ -157,12 +179,13 @@ class App:
         checkpoint = stores.recovery.checkpoint
         if checkpoint is None:
             return Machine(limits)
-        return Machine.load(
-            limits,
-            stores.state.load(),
-            index=checkpoint.applied_index,
-            digest=checkpoint.digest,
-        )
+        with collector_off():
+            return Machine.load(
+                limits,
+                stores.state.load(),
+                index=checkpoint.applied_index,
+                digest=checkpoint.digest,
+            )
 
     def _core(self, stores: Stores, machine: Machine, roster: Roster) -> Core:
         settings, log = self._settings, stores.recovery.log
@@ -222,6 +245,13 @@ class App:
         self._digests.note_voters(roster.membership.voters)
         self.node.note_roster(roster)
 
+    def _on_installed(self, index: int) -> None:
+        """A leader's state has just taken the place of this member's."""
+        assert self._checkpoints is not None and self.node is not None  # noqa: PT018  # both are built together
+        _logger.info("state_replaced index=%d", index)
+        self._checkpoints.replace()
+        self.node.note_installed()
+
     # --- divergence ----------------------------------------------------------------
 
     def _on_checkpoint(self, index: int, digest: bytes) -> None:
@@ -271,14 +301,16 @@ class App:
             await self._api.stop(0.0 if has_failed else _GRACE_S)
         if self._http is not None:
             await self._http.stop()
-        if self._peer_service is not None:
-            await self._peer_service.stop()
-        if self._backups is not None:
-            await self._backups.stop()
-        if self._checkpoints is not None:
-            await self._checkpoints.stop()
-        if self._driver is not None:
-            await self._driver.stop()
+        for part in (
+            self._peer_service,
+            self._backups,
+            self._snapshots_out,
+            self._snapshots_in,
+            self._checkpoints,
+            self._driver,
+        ):
+            if part is not None:
+                await part.stop()
         if self._neighbours is not None:
             await self._neighbours.links.stop()
         if self._stores is not None and self._are_files_ours:
@@ -319,4 +351,5 @@ def _replica_settings(settings: Settings) -> ReplicaSettings:
         election_ms=settings.election_ms,
         mark_log_bytes=settings.checkpoint_log_bytes,
         mark_interval_ms=settings.checkpoint_interval_ms,
+        log_keep_bytes=settings.log_keep_bytes,
     )

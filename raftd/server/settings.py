@@ -150,6 +150,9 @@ class Settings:
     checkpoint_interval_ms: int = _count(
         60_000, 86_400_000, "time with writes before a checkpoint", 100
     )
+    log_keep_bytes: int = _count(
+        256 * MIB, 64 * GIB, "log kept for members that lag behind", 64 * KIB
+    )
     ballast_bytes: int = _count(
         64 * MIB, 64 * GIB, "room kept for when the disk is full; 0 = none", 0
     )

@@ -14,6 +14,7 @@ from raftd.node.digests import Digests
 from raftd.node.node import Node
 from raftd.node.roster import LEVEL
 from raftd.node.service import MemberInfo, MemberState
+from raftd.node.snapshots_out import SnapshotsOut
 from raftd.server.config import Settings
 
 __all__ = ["StateView"]
@@ -23,12 +24,18 @@ class StateView:
     """Reads what a status tells; changes nothing."""
 
     def __init__(
-        self, node: Node, checkpoints: Checkpoints, digests: Digests, settings: Settings
+        self,
+        node: Node,
+        checkpoints: Checkpoints,
+        digests: Digests,
+        settings: Settings,
+        snapshots_out: SnapshotsOut,
     ) -> None:
         self._node: Final = node
         self._checkpoints: Final = checkpoints
         self._digests: Final = digests
         self._settings: Final = settings
+        self._snapshots_out: Final = snapshots_out
         self._begin: Final = time.monotonic()
         self._version: Final = version("raftd")
         self._limits: Final = " ".join(
@@ -44,6 +51,7 @@ class StateView:
         core, machine = node.driver.replica.core, node.machine
         data_dir = self._settings.data_dir
         info = self._info()
+        snapshot_to, snapshot_percent = self._snapshots_out.progress()
         return MemberState(
             info=info,
             kind=info.kind,
@@ -70,6 +78,8 @@ class StateView:
             keys=machine.kv.count_all,
             checkpoint_index=self._checkpoints.checkpoint_index,
             compared_index=self._digests.compared_index,
+            snapshot_to=snapshot_to,
+            snapshot_percent=snapshot_percent,
             disk_free_bytes=node.driver.guard.free_bytes,
             disk_total_bytes=node.driver.guard.total_bytes,
             is_disk_full=node.driver.guard.is_full,

@@ -350,6 +350,10 @@ class Kv(Module):
         yield from self._versions.loaded()
         yield from in_steps(self._live.values(), self._reattach)
 
+    def let_go(self) -> Iterator[None]:
+        """Free most versions."""
+        return self._versions.let_go()
+
     def _reattach(self, record: KeyValue) -> None:
         if record.lease:
             self._leases.reattach(record.lease, self.rank, record.key)

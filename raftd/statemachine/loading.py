@@ -20,9 +20,11 @@ __all__ = [
     "STEP_ROWS",
     "RowsByTable",
     "in_steps",
+    "pop_in_steps",
     "sort",
 ]
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 STEP_ROWS: Final = 256
@@ -76,6 +78,14 @@ def in_steps(items: Iterable[T], act: Callable[[T], None]) -> Iterator[None]:
         if not left:
             left = STEP_ROWS
             yield
+
+
+def pop_in_steps(items: dict[K, T]) -> Iterator[None]:
+    """Empty a large dict, in steps."""
+    while items:
+        for _ in range(min(STEP_ROWS, len(items))):
+            items.popitem()
+        yield
 
 
 def sort(keys: Iterable[bytes], into: list[bytes]) -> Iterator[None]:

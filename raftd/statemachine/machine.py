@@ -311,6 +311,11 @@ class Machine:
         others.update(old)
         self._handlers[MarkEntry] = self._mark
 
+    def let_go_steps(self) -> Iterator[None]:
+        """Free most of a state that nobody uses any more, in small steps."""
+        for module in self.modules.all:
+            yield from module.let_go()
+
 
 class MachineLoading:
     """A machine on its way out of rows.

@@ -106,6 +106,10 @@ class Module:
         """
         return iter(())
 
+    def let_go(self) -> Iterator[None]:
+        """Free most of a state that nobody uses any more, in small steps."""
+        return iter(())
+
 
 class LeaseKeeper(Protocol):
     """Leases and sessions as what claims hang on."""

@@ -19,7 +19,7 @@ from typing import Final
 from sortedcontainers import SortedList
 
 from raftd.statemachine.context import Context
-from raftd.statemachine.loading import in_steps
+from raftd.statemachine.loading import STEP_ROWS, in_steps, pop_in_steps
 from raftd.statemachine.schema.kv import KeyValue
 from raftd.statemachine.tables import Table
 
@@ -226,6 +226,14 @@ class Versions:
         yield from in_steps(self._tombstones, self._bury)
         self._tombstones.clear()
         yield from in_steps(self.live, self._index.add)
+
+    def let_go(self) -> Iterator[None]:
+        """Free most of it, in steps; it is of no use afterwards."""
+        yield from pop_in_steps(self.live)
+        yield from pop_in_steps(self._chains)
+        while self._index:
+            del self._index[-STEP_ROWS:]
+            yield
 
     def _bury(self, tombstone: KeyValue) -> None:
         key = tombstone.key

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from raftd.statemachine.context import Context
+from raftd.statemachine.loading import pop_in_steps
 from raftd.statemachine.module import EndReason, Handlers, LeaseKeeper, Module
 from raftd.statemachine.queues.audit import audit_jobs, jobs_bytes
 from raftd.statemachine.queues.deadlines import Deadlines
@@ -275,6 +276,10 @@ class Queues(Module):
         yield from self._table.loaded()
         yield from self._life.loaded()
         yield from self._deadlines.loaded()
+
+    def let_go(self) -> Iterator[None]:
+        """Free most jobs."""
+        return pop_in_steps(self._table.jobs)
 
 
 def _number(key: RowKey) -> int:
