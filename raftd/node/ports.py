@@ -158,6 +158,9 @@ class PeerPort(Protocol):
     def is_up(self, peer: NodeId) -> bool:
         """Tell whether messages to a peer would be sent."""
 
+    def level(self, peer: NodeId) -> int:
+        """Return what a peer's release can do, as it last said; 0 = not known."""
+
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         """Ask a peer.
 

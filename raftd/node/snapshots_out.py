@@ -221,8 +221,7 @@ class SnapshotsOut:
     def _is_wanted(self, node: NodeId, stream: _Stream) -> bool:
         if not self._is_leading(stream):
             return False
-        record = self._driver.replica.roster.get(node)
-        if record is None or record.level < _LEVEL:
+        if 0 < self._peers.level(node) < _LEVEL:
             return False
         progress = self._core.progress_states().get(node)
         return progress is ProgressState.SNAPSHOT
