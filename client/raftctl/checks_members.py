@@ -173,7 +173,7 @@ def snapshot_stuck(case: Case) -> Iterator[Finding]:
             members=(each.name, to),
             what=f"The snapshot from {each.name} to {to} stayed at"
             f" {each.snapshot_percent}% for {case.apart_s:.0f} s.",
-            means=f"{to} cannot take part before it has it.",
+            means=f"Without it {to} cannot take part.",
             help=f"Look at the disk room and the log of {to}, and at the network"
             f" between {each.name} and {to}.",
         )
