@@ -26,6 +26,7 @@ from raftd.node.errors import LinkError, NodeError
 from raftd.node.node import Node
 from raftd.node.peer_calls import AskMark, encode
 from raftd.node.ports import PeerPort
+from raftd.node.refusals import SHUTTING_DOWN
 from raftd.statemachine.meta import META_ROW, decode_stamps
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.tables import Table, pack_key
@@ -59,6 +60,8 @@ _META_BEGIN: Final = next(pack([(Table.META, pack_key(META_ROW), b"")]))[1:-2]
 """How the row of the state's stamps begins in a chunk: to look is not to unpack."""
 
 _ARRAY_BYTES_MAX: Final = 5
+
+_STOPPING: Final = "this member is stopping"
 
 _TOO_MANY: Final = Refusal(
     Reason.OVERLOADED,
@@ -171,6 +174,7 @@ class Backups:
         self._header: Final = header
         self._room: Final = asyncio.Semaphore(_AT_ONCE_MAX)
         self._waiting = 0
+        self._is_stopping = False
         self._stored = asyncio.Event()
         self._making: Final[dict[_Making, None]] = {}
         self._closing: Final[dict[asyncio.Future[None], None]] = {}
@@ -182,6 +186,8 @@ class Backups:
 
     async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
         """Begin a backup; see ``NodeService``."""
+        if self._is_stopping:
+            return SHUTTING_DOWN
         if self._waiting >= _WAITING_MAX:
             return _TOO_MANY
         self._waiting += 1
@@ -200,12 +206,16 @@ class Backups:
         if isinstance(making, Refusal):
             self._room.release()
             return making
+        if self._is_stopping:
+            making.end(_STOPPING)
+            return SHUTTING_DOWN
         return self._pieces(making)
 
     async def stop(self) -> None:
         """Give up what is under way; may be called twice."""
+        self._is_stopping = True
         for making in list(self._making):
-            making.end("this member is stopping")
+            making.end(_STOPPING)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     # --- how far ------------------------------------------------------------------
