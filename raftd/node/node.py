@@ -17,6 +17,7 @@ from raftd.consensus.ready import SoftState
 from raftd.consensus.types import Role
 from raftd.node.driver import Driver
 from raftd.node.future_sink import FutureSink
+from raftd.node.member_infos import infos_of
 from raftd.node.ports import PeerPort
 from raftd.node.refusals import (
     DEADLINE_NOT_PROPOSED,
@@ -345,28 +346,6 @@ class BackupMaker(Protocol):
 
     async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
         """Begin a backup."""
-
-
-def infos_of(roster: Roster) -> tuple[MemberInfo, ...]:
-    """Say who is a member, as the doors want it."""
-    return tuple(info_of(roster, node_id) for node_id in roster.membership.members)
-
-
-def info_of(roster: Roster, node_id: int) -> MemberInfo:
-    """Say what is known of one member."""
-    record, kind = roster.get(node_id), roster.kind_of(node_id)
-    is_joining = kind == "learner"
-    if record is None:
-        return MemberInfo(node_id, f"n{node_id}", "", "", kind, is_joining)
-    return MemberInfo(
-        node_id,
-        record.name,
-        record.peer_address,
-        record.client_address,
-        kind,
-        is_joining,
-        record.replaces,
-    )
 
 
 class MemberDesk(Protocol):

@@ -12,11 +12,17 @@ from typing import Final
 
 import msgspec
 
+from raftd.node.member_words import MemberChange
+
 __all__ = [
     "AskMark",
     "AskStatus",
+    "DeskCall",
+    "DeskTold",
     "FinishSnapshot",
+    "ForwardChange",
     "ForwardKeepAlive",
+    "ForwardTransfer",
     "ForwardWrite",
     "Forwarded",
     "Noted",
@@ -130,6 +136,29 @@ class FinishSnapshot(_Tagged, frozen=True, tag=7):
     term: int
 
 
+class ForwardChange(_Tagged, frozen=True, tag=8):
+    """Change the members, as the leader; only of a level that knows such changes.
+
+    Attributes:
+        timeout_ms: The caller gives up then.
+    """
+
+    change: MemberChange
+    timeout_ms: int
+
+
+class ForwardTransfer(_Tagged, frozen=True, tag=9):
+    """Hand leadership over.
+
+    Attributes:
+        to: 0 = the best voter.
+        timeout_ms: The caller gives up then.
+    """
+
+    to: int
+    timeout_ms: int
+
+
 class AskMark(_Tagged, frozen=True, tag=12):
     """Have all members take a checkpoint soon.
 
@@ -141,8 +170,15 @@ class AskMark(_Tagged, frozen=True, tag=12):
 
 
 SnapshotCall = OfferSnapshot | SendChunks | FinishSnapshot
+DeskCall = ForwardChange | ForwardTransfer
 PeerCall = (
-    ForwardWrite | ForwardKeepAlive | AskStatus | TellDigest | SnapshotCall | AskMark
+    ForwardWrite
+    | ForwardKeepAlive
+    | AskStatus
+    | TellDigest
+    | SnapshotCall
+    | DeskCall
+    | AskMark
 )
 
 
@@ -184,7 +220,21 @@ class SnapshotTold(_Tagged, frozen=True, tag=5):
     refusal: str = ""
 
 
-PeerReply = Forwarded | Renewed | StatusTold | Noted | SnapshotTold
+class DeskTold(_Tagged, frozen=True, tag=6):
+    """What came of a change or a hand-over.
+
+    Attributes:
+        member: The member that was added, changed or removed, by field names.
+        leader: Who leads now; 0 if it was no hand-over.
+        refusal: Why not, encoded as an answer; empty if it was done.
+    """
+
+    member: dict[str, int | str | bool] = {}
+    leader: int = 0
+    refusal: bytes = b""
+
+
+PeerReply = Forwarded | Renewed | StatusTold | Noted | SnapshotTold | DeskTold
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _calls: Final = msgspec.msgpack.Decoder(PeerCall)

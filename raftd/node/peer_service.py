@@ -14,13 +14,16 @@ import msgspec
 
 from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkError
+from raftd.node.member_desk import Desk
 from raftd.node.node import Node
 from raftd.node.peer_calls import (
     AskMark,
     AskStatus,
     FinishSnapshot,
+    ForwardChange,
     Forwarded,
     ForwardKeepAlive,
+    ForwardTransfer,
     ForwardWrite,
     Noted,
     OfferSnapshot,
@@ -75,6 +78,7 @@ class PeerService:
         self._take_digest: Final = take_digest
         self._take_snapshot: Final = take_snapshot
         self._told: Final[dict[asyncio.Task[None], None]] = {}
+        self.desk: Desk | None = None
         peers.serve(self.answer)
 
     async def answer(self, peer: NodeId, body: bytes) -> bytes:
@@ -94,6 +98,9 @@ class PeerService:
             case AskMark():
                 self._node.mark_beyond(call.index)
                 reply = Noted()
+            case ForwardChange() | ForwardTransfer():
+                assert self.desk is not None, "the composition root sets it"
+                reply = await self.desk.answer(call)
             case OfferSnapshot() | SendChunks() | FinishSnapshot():
                 reply = await self._take_snapshot(peer, call)
             case _:

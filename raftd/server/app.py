@@ -27,6 +27,8 @@ from raftd.node.disk_guard import DataDisk, make_room
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
 from raftd.node.log_entries import LogEntries
+from raftd.node.member_desk import Desk
+from raftd.node.members import Members
 from raftd.node.node import Node
 from raftd.node.pace import collector_off
 from raftd.node.peer_service import PeerService
@@ -66,6 +68,7 @@ class App:
         self._driver: Driver | None = None
         self._checkpoints: Checkpoints | None = None
         self._peer_service: PeerService | None = None
+        self._members: Members | None = None
         self._backups: Backups | None = None
         self._snapshots_in: SnapshotsIn | None = None
         self._snapshots_out: SnapshotsOut | None = None
@@ -153,6 +156,15 @@ class App:
             take_snapshot=snapshots_in.answer,
         )
         node.peer_service = self._peer_service
+        self._members = members = Members(
+            driver.replica,
+            links,
+            neighbours.own,
+            replica_settings,
+            wake=driver.wake,
+            changed=node.leader_changed,
+        )
+        node.desk = self._peer_service.desk = Desk(node, members, links)
         self._backups = node.backups = Backups(
             node,
             links,
@@ -173,6 +185,7 @@ class App:
         if self._begins_full:
             driver.guard.begin_full()
         driver.start()
+        members.start()
 
     def _load(self, stores: Stores) -> Machine:
         limits = self._settings.limits.of_apply()
@@ -269,7 +282,8 @@ class App:
         if verdict is Verdict.DIVERGED:
             self._driver.fail(
                 f"the state at entry {index} differs from that of a majority: this"
-                " member may not serve; replace its data",
+                " member may not serve; bring the machine back under a new id with"
+                " `raftctl member replace`",
                 None,
             )
         elif verdict is Verdict.SPLIT:
@@ -302,6 +316,7 @@ class App:
         if self._http is not None:
             await self._http.stop()
         for part in (
+            self._members,
             self._peer_service,
             self._backups,
             self._snapshots_out,

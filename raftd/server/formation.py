@@ -22,6 +22,7 @@ import msgspec
 
 from raftd.consensus.types import Index, NodeId, Term
 from raftd.node.errors import NodeFailed
+from raftd.node.member_sight import Shown
 from raftd.node.roster import (
     MemberRecord,
     Roster,
@@ -69,6 +70,18 @@ class Neighbours:
         )
         self.links: Final = Links(self._book.peers(), self.greeting, LinkSettings())
         self.greeting.on_seen = self._on_seen
+
+    @property
+    def own(self) -> Shown:
+        """What this member says of itself."""
+        myself = self.greeting.myself
+        return Shown(
+            self._stores.identity.incarnation,
+            myself.level,
+            myself.peer_address,
+            myself.client_address,
+            myself.name,
+        )
 
     async def start(self) -> None:
         """Listen for peers, and dial them.

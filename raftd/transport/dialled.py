@@ -34,9 +34,10 @@ from raftd.transport.frames import (
     Reply,
     encode,
 )
-from raftd.transport.introductions import read, to_version
+from raftd.transport.introductions import read, shown_by, to_version
 
 if TYPE_CHECKING:
+    from raftd.node.member_sight import Shown
     from raftd.transport.address_book import Address
     from raftd.transport.links import Links, LinkSettings
 
@@ -73,7 +74,7 @@ class Dialled:
         self._call_id = 0
         self._said: Final[deque[str]] = deque(maxlen=_SAID_MAX)
         self.is_up = False
-        self.level = 0
+        self.shown: Shown | None = None
 
     def set_addresses(self, addresses: Sequence[Address]) -> None:
         """Try these from the next attempt on; a link that is up stays."""
@@ -166,7 +167,7 @@ class Dialled:
 
     def _drop(self) -> None:
         self.is_up = False
-        self.level = 0
+        self.shown = None
         self._transport = None
         calls = list(self._calls.values())
         self._calls.clear()
@@ -219,7 +220,7 @@ class Dialled:
         elif isinstance(frame, Hello | OldHello) and not connection.greeted.done():
             refused = self._links.greeter.judge(frame, self._peer)
             if refused is None:
-                self.level = read(frame).level
+                self.shown = shown_by(read(frame))
                 connection.greeted.set_result(None)
             else:
                 connection.write(encode(to_version(refused, self._version)))

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
+from raftd.node.member_sight import Shown
 from raftd.node.roster import LEVEL
 from raftd.storage.identity import Identity
 from raftd.transport.frames import (
@@ -20,7 +21,7 @@ from raftd.transport.frames import (
     Removed,
 )
 
-__all__ = ["OLD_LEVEL", "Myself", "introduce", "read", "to_version"]
+__all__ = ["OLD_LEVEL", "Myself", "introduce", "read", "shown_by", "to_version"]
 
 OLD_LEVEL: Final = 1
 """Of who speaks version 1."""
@@ -121,6 +122,17 @@ def read(hello: Hello | OldHello) -> Hello:
         expected=hello.expected,
         level=OLD_LEVEL,
         voters=tuple(sorted(hello.peers)),
+    )
+
+
+def shown_by(hello: Hello) -> Shown:
+    """Return what a peer said of itself."""
+    return Shown(
+        hello.incarnation,
+        hello.level,
+        hello.peer_address,
+        hello.client_address,
+        hello.name,
     )
 
 

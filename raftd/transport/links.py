@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from raftd.consensus.messages import Message
 from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkDown
+from raftd.node.member_sight import Shown
 from raftd.transport.accepted import Accepted
 from raftd.transport.address_book import Address
 from raftd.transport.dialled import Dialled
@@ -213,7 +214,13 @@ class Links:
     def level(self, peer: NodeId) -> int:
         """Return what a peer's release can do; 0 while the link to it is down."""
         link = self._dialled.get(peer)
-        return link.level if link is not None else 0
+        shown = link.shown if link is not None else None
+        return shown.level if shown is not None else 0
+
+    def shown(self, peer: NodeId) -> Shown | None:
+        """Return what a peer said of itself on the link that is up."""
+        link = self._dialled.get(peer)
+        return link.shown if link is not None else None
 
     # --- called by the connections -----------------------------------------------
 
