@@ -37,7 +37,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class Processes:
-    """Nodes of one cluster as processes, by id from 1."""
+    """Nodes of one cluster as processes, by number from 1.
+
+    The first nodes have their numbers as ids; who is added later is told its id.
+    """
 
     def __init__(self, folder: Path, size: int = 3, flags: Sequence[str] = ()) -> None:
         """Choose ports; ``start`` starts.
@@ -50,9 +53,11 @@ class Processes:
         ports = free_ports(3 * size)
         self._folder = folder
         self._flags = tuple(flags)
+        self._first_size = size
         self.client_ports = ports[:size]
         self.peer_ports = ports[size : 2 * size]
         self.http_ports = ports[2 * size :]
+        self._node_ids: dict[int, int] = {}
         self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     @property
@@ -74,6 +79,28 @@ class Processes:
         """Where one node serves clients."""
         return f"{_HOST}:{self.client_ports[node_id - 1]}"
 
+    def peer_address(self, node_id: int) -> str:
+        """Where one node listens for the others."""
+        return f"{_HOST}:{self.peer_ports[node_id - 1]}"
+
+    def add(self) -> int:
+        """Choose ports for one node more; returns its number here."""
+        client, peer, http = free_ports(3)
+        self.client_ports.append(client)
+        self.peer_ports.append(peer)
+        self.http_ports.append(http)
+        return len(self.client_ports)
+
+    def start_joining(self, number: int, node_id: int) -> None:
+        """Start a node that was added to the cluster.
+
+        Args:
+            number: From ``add``.
+            node_id: Its id in the cluster; kept for later starts.
+        """
+        self._node_ids[number] = node_id
+        self.start(number)
+
     def data_dir(self, node_id: int) -> Path:
         """Where a node keeps its data."""
         return self._folder / f"n{node_id}"
@@ -84,22 +111,32 @@ class Processes:
 
     def command(self, node_id: int) -> list[str]:
         """The command line that serves a node."""
-        members = ",".join(
-            f"{i}=n{i}@{_HOST}:{peer}/{_HOST}:{client}"
-            for i, peer, client in zip(
-                self.ids, self.peer_ports, self.client_ports, strict=True
-            )
-        )
         index = node_id - 1
         return [
             *(sys.executable, "-m", "raftd.server.main", "serve"),
-            *("--node-id", str(node_id), "--members", members),
+            *self._whom_to_meet(node_id),
             *("--cluster", "local", "--data-dir", str(self.data_dir(node_id))),
             *("--client-listen", f"{_HOST}:{self.client_ports[index]}"),
             *("--peer-listen", f"{_HOST}:{self.peer_ports[index]}"),
             *("--http-listen", f"{_HOST}:{self.http_ports[index]}"),
             *self._flags,
         ]
+
+    def _whom_to_meet(self, number: int) -> list[str]:
+        """The first nodes list each other; who came later is told whom to ask."""
+        if number > self._first_size:
+            node_id = self._node_ids.get(number, number)
+            seeds = [p for n, p in enumerate(self.peer_ports, start=1) if n != number][
+                :9
+            ]
+            join = ",".join(f"{_HOST}:{port}" for port in seeds)
+            return ["--node-id", str(node_id), "--join", join]
+        members = ",".join(
+            f"{i}=n{i}@{_HOST}:{self.peer_ports[i - 1]}"
+            f"/{_HOST}:{self.client_ports[i - 1]}"
+            for i in range(1, self._first_size + 1)
+        )
+        return ["--node-id", str(number), "--members", members]
 
     def start(self, *nodes: int) -> None:
         """Start these nodes, or all; does not wait until they serve."""
