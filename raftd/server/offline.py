@@ -241,19 +241,21 @@ def _warning(settings: Settings, prospect: Prospect) -> str:
         f"WARNING: member {prospect.node_id} ({prospect.name}) of cluster"
         f' "{settings.cluster}" is about to become a cluster of its own, with what'
         " its disk holds:\n"
-        f"  the state at entry {prospect.checkpoint_index}, and {behind} entries of"
-        f" the log behind it; {prospect.keys} keys, revision {prospect.revision}\n"
+        f"  the state at entry {prospect.checkpoint_index} and {behind} more of the"
+        f" log, to entry {prospect.last_index} of term {prospect.last_term}:"
+        f" {prospect.keys} keys, revision {prospect.revision}\n"
         "  * What the others acknowledged and this member never got is LOST, also if"
         " a client was told that it was written.\n"
-        f"  * The last {prospect.unconfirmed} entries may never have been agreed;"
-        " they are taken as if they had been.\n"
+        f"  * At its end, entries that may never have been agreed:"
+        f" {prospect.unconfirmed}. They count as if they had been.\n"
         "  * All sessions, leases and locks end; whoever still believes to hold one"
         " is fenced off only where its token is checked.\n"
         f"  * The others ({others}) must never be started again with their data. The"
         " new cluster refuses them by its id, but two of them that meet would go on"
         " as the old cluster, beside the new one.\n"
-        "  * A member with a longer log than this one's is the better one to do this"
-        " on: run this on each without the confirmation, and compare."
+        "  * Of several survivors the one whose log ends with the highest term, and"
+        " then the highest entry, loses least: run this on each without the"
+        " confirmation, and compare."
     )
 
 

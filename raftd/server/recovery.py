@@ -66,6 +66,7 @@ class Prospect:
         others: Names of those that it leaves behind, voters first.
         checkpoint_index: The newest stored state,
         last_index: and the last entry of the log, which all count,
+        last_term: with its term,
         unconfirmed: as many of them as this member never knew to be agreed.
         revision: The counter before, or after if it is done.
         keys: How many keys there are.
@@ -77,6 +78,7 @@ class Prospect:
     others: tuple[str, ...]
     checkpoint_index: int
     last_index: int
+    last_term: int
     unconfirmed: int
     revision: int
     keys: int
@@ -228,6 +230,7 @@ def _prospect(stores: Stores, survivor: _Survivor, settings: Settings) -> Prospe
         ),
         checkpoint_index=meta.applied_index if meta is not None else 0,
         last_index=log.last_index,
+        last_term=survivor.term,
         unconfirmed=log.last_index - log.commit,
         revision=survivor.restoring.revision,
         keys=survivor.restoring.keys,
