@@ -94,6 +94,12 @@ def _no_room(path: Path, doing: str) -> str:
 def _from_sqlite(path: Path, doing: str, error: sqlite3.Error) -> StorageError:
     # Python's own complaints (text that is not UTF-8, a closed file) have no code.
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # Unlike FULL it may come after the commit was written.
+        return DiskFailed(
+            f"Cannot {doing} {path}: no space is left for the index of its"
+            " write-ahead log."
+        )
     primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
     match primary:
         case sqlite3.SQLITE_FULL:

@@ -72,6 +72,16 @@ _BUSY_S = 10.0
 #: What the write-ahead log keeps of the disk after a large transaction.
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 _FORMAT_VERSION_MIN = 1
+_WRITER_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "fullfsync=ON",
+    "checkpoint_fullfsync=ON",
+    # Overwriting freed pages with zeros doubles the cost of a cut.
+    "secure_delete=OFF",
+    "temp_store=MEMORY",
+    f"journal_size_limit={_WAL_KEPT_BYTES}",
+)
 _REWRITE_BYTES = 1024 * 1024
 
 _T = TypeVar("_T")
@@ -231,17 +241,13 @@ async def connect_writer(path: Path) -> aiosqlite.Connection:
         db = await aiosqlite.connect(
             path, isolation_level=None, timeout=_BUSY_S, cached_statements=512
         )
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "fullfsync=ON",
-            "checkpoint_fullfsync=ON",
-            # Overwriting freed pages with zeros doubles the cost of a cut.
-            "secure_delete=OFF",
-            "temp_store=MEMORY",
-            f"journal_size_limit={_WAL_KEPT_BYTES}",
-        ):
-            await db.execute_fetchall(f"PRAGMA {pragma}")
+        try:
+            for pragma in _WRITER_PRAGMAS:
+                await db.execute_fetchall(f"PRAGMA {pragma}")
+        except BaseException:
+            # Its thread would outlive everything else.
+            await db.close()
+            raise
         return db
 
 

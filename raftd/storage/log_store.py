@@ -16,12 +16,14 @@ Source: DESIGN.md section 6 (log.db); RELIABILITY.md section 0, rules 23-27, 31,
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from raftd.consensus.ready import Write
 from raftd.consensus.types import Entry, HardState, Index, Term
+from raftd.storage.errors import DiskFull
 from raftd.storage.files import (
     connect_writer,
     encode_meta,
@@ -266,7 +268,9 @@ class LogStore:
             self._is_closed = True
             try:
                 if not self._writer.has_failed:
-                    await self._seal()
+                    # All is durable where it is; the next start puts it in order.
+                    with suppress(DiskFull):
+                        await self._seal()
             finally:
                 self._reader.close()
                 await self._writer.close()
