@@ -22,7 +22,7 @@ from raftd.consensus.types import NodeId, Role
 from raftd.node.disk_guard import DiskGuard
 from raftd.node.fitness import Advice, Fitness
 from raftd.node.ports import PeerPort
-from raftd.node.refusals import DISK_FULL, HANDING_OVER
+from raftd.node.refusals import DISK_FULL, HANDING_OVER, behind_for_lack_of_room
 from raftd.node.replica import Replica
 from raftd.node.settings import ReplicaSettings
 from raftd.node.sync_times import SyncTimes
@@ -103,6 +103,8 @@ class Caretaker:
         if self._is_leader and not self._is_alone:
             self._lead_no_more(advice)
         self._tell_refusal()
+        if self.is_full and not self._is_leader:
+            self._replica.refuse_reads(behind_for_lack_of_room(core.leader))
         if core.is_removed:
             self._end_removed()
 
@@ -185,11 +187,17 @@ class Caretaker:
     def admit(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Leave out the entries for which a full disk has no room.
 
-        What is never taken in is never acknowledged; the leader sends it again.
+        What is never taken in is never acknowledged; the leader sends it again. An
+        entry without payload is let in: it fits where votes do, and without its own
+        no new leader could answer a read.
         """
         if not self.is_full:
             return messages
-        return [m for m in messages if not (isinstance(m, Append) and m.entries)]
+        return [
+            m
+            for m in messages
+            if not isinstance(m, Append) or not any(e.payload for e in m.entries)
+        ]
 
     # --- the pace of writes -------------------------------------------------------
 

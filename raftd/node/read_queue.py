@@ -15,6 +15,7 @@ from typing import Any, Final
 from raftd.consensus.core import Core
 from raftd.node.service import Answered, AnswerSink
 from raftd.statemachine.machine import Machine
+from raftd.statemachine.schema.base import Refusal
 
 __all__ = ["Query", "ReadQueue"]
 
@@ -69,6 +70,14 @@ class ReadQueue:
             _, _, reads = heapq.heappop(confirmed)
             for query, sink, tag in reads:
                 sink.answer(tag, Answered(query(machine), machine.revision))
+                touched[sink] = None
+
+    def refuse_waiting(self, refusal: Refusal, touched: dict[AnswerSink, None]) -> None:
+        """Answer all that wait for an index that will not be applied here soon."""
+        confirmed, self._confirmed[:] = self._confirmed[:], []
+        for _, _, reads in confirmed:
+            for _, sink, tag in reads:
+                sink.answer(tag, Answered(refusal, self._machine.revision))
                 touched[sink] = None
 
     def drop(self, sink: AnswerSink) -> None:

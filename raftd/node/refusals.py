@@ -17,6 +17,7 @@ __all__ = [
     "NO_LEADER",
     "OVERLOADED",
     "SHUTTING_DOWN",
+    "behind_for_lack_of_room",
     "not_leader",
 ]
 
@@ -83,4 +84,13 @@ def not_leader(leader: int | None) -> Refusal:
         Reason.NOT_LEADER,
         f"this member does not lead; member {leader} does",
         {"leader": str(leader)},
+    )
+
+
+def behind_for_lack_of_room(leader: int | None) -> Refusal:
+    """Say that a member with a full disk cannot answer a read."""
+    return Refusal(
+        Reason.NOT_LEADER if leader else Reason.NO_LEADER,
+        "this member's disk is full, so it has not the newest state; ask another",
+        {"leader": str(leader)} if leader else {},
     )
