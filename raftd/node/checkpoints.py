@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 from raftd.consensus.core import Core
@@ -124,6 +124,7 @@ class Checkpoints:
         self._durable: Final = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._merging: asyncio.Task[None] | None = None
+        self.wait_room: Callable[[], Awaitable[None]] = _at_once
         self.checkpoint_index = 0
 
     def take(self, index: int, mark: MarkEntry) -> None:
@@ -197,6 +198,9 @@ class Checkpoints:
         digest = job.checkpoint.digest
         meta = CheckpointMeta(job.index, job.term, digest, job.roster)
         while True:
+            await self.wait_room()
+            if job.is_void:
+                return False
             try:
                 # Whoever installs queues behind this one.
                 await self._state.checkpoint(meta, job.chunks)
@@ -204,8 +208,6 @@ class Checkpoints:
             except DiskFull as error:
                 _logger.warning("checkpoint_waits index=%d reason=%s", job.index, error)
                 await asyncio.sleep(_FULL_RETRY_S)
-            if job.is_void:
-                return False
         if job.is_void:
             return False
         self.checkpoint_index = job.index
@@ -224,6 +226,7 @@ class Checkpoints:
 
     async def _merge(self) -> None:
         """Make one base of all chunks when what changed outweighs it."""
+        await self.wait_room()
         try:
             sizes = await self._state.sizes()
             if sizes.is_merge_due and await self._state.merge():
@@ -233,3 +236,7 @@ class Checkpoints:
             self._fail(f"the state cannot be merged: {error}", error)
         except StorageError as error:
             _logger.warning("merge_failed reason=%s", error)
+
+
+async def _at_once() -> None:
+    return

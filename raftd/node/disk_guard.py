@@ -2,7 +2,7 @@
 
 A ballast file holds room that only a full disk gives free: term, vote and what was
 already promised still fit then. Whoever finds the disk full says so (``note_full``)
-and tries again later (``wait_room``).
+and tries again.
 
 Rules: full begins with the first write that finds no room, and ends when the ballast
 is whole again and a margin is free beside it, so that a disk on the edge does
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from raftd.node.ports import DiskLook, DiskPort
 from raftd.storage.ballast import Ballast, disk_space
-from raftd.storage.errors import DiskFull, StorageError
+from raftd.storage.errors import StorageError
 
 __all__ = ["DataDisk", "DiskGuard", "make_room"]
 
@@ -116,20 +116,8 @@ class DiskGuard:
         self._has_room.clear()
 
     async def wait_room(self) -> None:
-        """Wait until the disk is not full."""
+        """Wait until the disk is not full: nothing else may use the ballast up."""
         await self._has_room.wait()
-
-    async def retry_when_full(
-        self, what: str, step: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Do what can wait: whenever there is no room for it, later again."""
-        while True:
-            await self.wait_room()
-            try:
-                return await step()
-            except DiskFull as error:
-                _logger.warning("put_off what=%s reason=%s", what, error)
-                await asyncio.sleep(self._look_s)
 
     async def run(self) -> None:
         """Look after the disk until cancelled."""

@@ -143,6 +143,7 @@ class App:
             checkpoints.note_installed,
         )
         self._snapshots_out = snapshots_out = SnapshotsOut(driver, links, stores.state)
+        checkpoints.wait_room = driver.guard.wait_room
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
         driver.on_installed = self._on_installed

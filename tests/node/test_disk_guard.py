@@ -114,28 +114,18 @@ async def test_full_ends_when_the_ballast_is_whole_and_there_is_room_beside_it()
     assert watched.changes == [True, False]
 
 
-async def test_what_can_wait_is_done_when_there_is_room() -> None:
+async def test_what_can_wait_waits_for_room() -> None:
     disk = MadeUpDisk(0)
-    watched = Watched(disk)
-    guard = watched.guard
-    tries: list[int] = []
-    was_tried = asyncio.Event()
-
-    async def step() -> None:
-        tries.append(disk.free_bytes)
-        was_tried.set()
-        if disk.free_bytes < BALLAST + MARGIN:
-            raise FULL
-
-    waiting = asyncio.create_task(guard.retry_when_full("a checkpoint", step))
-    await was_tried.wait()
-    assert not guard.is_full, "the log may still have room"
+    guard = Watched(disk).guard
+    await guard.wait_room()
     await guard.note_full(FULL)
-    disk.free_bytes = 2 * (BALLAST + MARGIN)
+    waiting = asyncio.create_task(guard.wait_room())
+    await guard.look()
+    assert not waiting.done()
+    disk.free_bytes = BALLAST + MARGIN
     await guard.look()
     await waiting
-    assert tries[0] == 0
-    assert tries[-1] == BALLAST + 2 * MARGIN, "after the ballast was filled"
+    assert disk.has_ballast
 
 
 async def test_files_that_went_away_end_the_node() -> None:

@@ -24,6 +24,7 @@ from raftd.consensus.types import Index, Membership, NodeId, Role, Term
 from raftd.node.driver import Driver
 from raftd.node.future_sink import FutureSink
 from raftd.node.ports import DiskLook
+from raftd.node.roster import LEVEL
 from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.entry import AnyCommand, seal
@@ -182,6 +183,9 @@ class Member:
 
     def is_up(self, peer: NodeId) -> bool:
         return not self.is_cut_off and not self._trio[peer].is_cut_off
+
+    def level(self, peer: NodeId) -> int:
+        return LEVEL
 
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         raise AssertionError("nothing is forwarded here")
