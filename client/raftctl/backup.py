@@ -6,18 +6,19 @@ done by ``raftd`` on this machine, whose output and exit code are passed on.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
 
 from raftclient import BackupInfo, BackupProgress, aio
 from raftctl.app import App, pass_app
-from raftctl.options import Group
+from raftctl.options import Group, OutputFormat
 from raftctl.progress import progress
 from raftctl.sizes import format_bytes
 
@@ -71,23 +72,51 @@ def save(app: App, file: Path) -> None:
     )
 
 
-@backup.command(**_PASSED_ON)
-@click.argument("words", metavar="FILE", nargs=-1, type=click.UNPROCESSED)
-def info(words: Sequence[str]) -> None:
-    """Check FILE and say what is in it: raftd backup-info."""
-    _pass_on("backup-info", words)
+@backup.command(
+    epilog="-o json is what raftd backup-info --json prints: file, format, bytes,"
+    " chunks, blake2b, release, made, through, cluster, cluster_id, index, term,"
+    " revision, digest, members, counts. -o value: the hash of the file."
+)
+@click.argument("file")
+@pass_app
+def info(app: App, file: str) -> None:
+    """Check FILE to its end, and say what is in it; needs no cluster."""
+    match app.out.format:
+        case OutputFormat.HUMAN:
+            _pass_on("backup-info", [file])
+        case OutputFormat.JSON | OutputFormat.JSONL:
+            _pass_on("backup-info", ["--json", file])
+        case OutputFormat.VALUE:
+            app.out.record({}, value=json.loads(_read("backup-info", file))["blake2b"])
 
 
 @backup.command(**_PASSED_ON)
-@click.argument("words", metavar="FILE [FLAGS]", nargs=-1, type=click.UNPROCESSED)
+@click.argument("words", metavar="FILE FLAGS", nargs=-1, type=click.UNPROCESSED)
 def restore(words: Sequence[str]) -> None:
-    """Make a data directory of FILE: raftd restore; -h lists its flags."""
+    """Make the data directory of one member of a new cluster from FILE.
+
+    Takes the flags of raftd restore, which are those of raftd serve; -h lists them.
+    """
     _pass_on("restore", words)
 
 
 def _pass_on(verb: str, words: Sequence[str]) -> None:
     """Let raftd do it, and end as it ended."""
-    code = subprocess.run([*_RAFTD, verb, *words], check=False).returncode  # noqa: S603 - our own program, the user's words
+    done = subprocess.run([*_RAFTD, verb, *words], check=False)  # noqa: S603 - our own program, the user's words
+    _end_like(done.returncode)
+
+
+def _read(verb: str, file: str) -> bytes:
+    """Return what raftd prints, or end as it ended."""
+    done = subprocess.run(  # noqa: S603 - our own program, the user's words
+        [*_RAFTD, verb, "--json", file], check=False, stdout=subprocess.PIPE
+    )
+    if done.returncode:
+        _end_like(done.returncode)
+    return done.stdout
+
+
+def _end_like(code: int) -> NoReturn:
     raise click.exceptions.Exit(code if code >= 0 else _SIGNALLED - code)
 
 

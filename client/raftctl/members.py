@@ -52,7 +52,6 @@ _id_option = click.option(
     "--id",
     "node_id",
     type=click.IntRange(1),
-    default=0,
     metavar="N",
     help="Its id, never used before; else the next free one.",
 )
@@ -108,7 +107,7 @@ def add(
     name: str,
     peer_address: str,
     client_address: str,
-    node_id: int,
+    node_id: int | None,
     force: bool,
     wait_s: float | None,
 ) -> None:
@@ -122,7 +121,7 @@ def add(
             name,
             peer_address,
             client_address=client_address,
-            node_id=node_id,
+            node_id=node_id or 0,
             force=force,
         )
 
@@ -144,7 +143,7 @@ def replace(
     name: str,
     peer_address: str,
     client_address: str,
-    node_id: int,
+    node_id: int | None,
     force: bool,
     wait_s: float | None,
 ) -> None:
@@ -161,7 +160,7 @@ def replace(
             name,
             peer_address,
             client_address=client_address,
-            node_id=node_id,
+            node_id=node_id or 0,
             force=force,
         )
 
