@@ -138,16 +138,25 @@ def complete_interrupted(data_dir: Path) -> Path | None:
     """Complete a recovery that was decided and then interrupted.
 
     Returns:
-        Where the old files are; None if there was none to complete.
+        Where the old files are; None if there was none to complete, or nothing of
+        the old member had been touched yet: then it is to be decided anew.
 
     Raises:
         StorageError: The directory is in use, or the disk refused.
     """
-    if not (data_dir / _DECIDED).exists():
+    decided = data_dir / _DECIDED
+    if not decided.exists():
         return None
     with translate_errors(data_dir, "change"):
         lock = DirectoryLock(data_dir)
         try:
+            if all(
+                (place / name).exists()
+                for place in (data_dir, decided)
+                for name in _FILES
+            ):
+                shutil.rmtree(decided)  # the old member may have run since
+                return None
             return _replace(data_dir)
         finally:
             lock.release()

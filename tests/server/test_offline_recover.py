@@ -1,0 +1,289 @@
+"""``raftd recover``: deliberate, told in full, and safe to interrupt."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raftd.consensus.types import NodeId
+from raftd.node.roster import decode_roster
+from raftd.node.service import WriteCall
+from raftd.server.main import main
+from raftd.statemachine.restore import REVISIONS_SKIPPED
+from raftd.statemachine.schema.base import Refusal
+from raftd.statemachine.schema.kv import PutKey
+from raftd.statemachine.schema.leases import GrantLease, LeaseGranted
+from raftd.storage.directory import DirectoryLock
+from raftd.storage.errors import StorageError
+from raftd.storage.identity import Identity
+from raftd.storage.open import open_stores
+from tests.node.cluster import Cluster
+
+_CONFIRMED = "--others-are-gone-for-good"
+_CLUSTER = "test"
+
+
+class Old:
+    """What a cluster that lost its majority left behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "n1"
+        self.cluster = Cluster(folder, checkpoint_interval_ms=86_400_000)
+        self.members = ",".join(
+            f"{m.id}={m.name}@{m.peer}/{m.client}" for m in self.cluster.members
+        )
+        self.revision = 0
+        asyncio.run(self._live())
+
+    async def _live(self) -> None:
+        """Write before a checkpoint, behind it, and without a majority."""
+        cluster = self.cluster
+        async with cluster:
+            while (leader := await cluster.leader()).node_id != 1:
+                leader.driver.replica.core.transfer(NodeId(1))
+                leader.driver.wake()
+                await leader.leader_changed()
+            granted = await leader.write(
+                WriteCall(command=GrantLease(600_000, "somebody")), 10
+            )
+            assert isinstance(granted.answer, LeaseGranted)
+            lease = granted.answer.lease
+            await leader.write(WriteCall(command=PutKey(b"early", b"1")), 10)
+            pieces = await leader.backup(20)
+            assert not isinstance(pieces, Refusal)
+            async for _ in pieces:
+                pass
+            await leader.write(WriteCall(command=PutKey(b"late", b"2")), 10)
+            await leader.write(WriteCall(command=PutKey(b"gone", b"3", lease)), 10)
+            self.revision = leader.machine.revision
+            await cluster.stop(2, 3)
+            lost = await leader.write(WriteCall(command=PutKey(b"lone", b"4")), 0.1)
+            assert isinstance(lost.answer, Refusal)
+
+    def run(self, *more: str, cluster: str = _CLUSTER) -> Result:
+        words = ["recover", "--force-single", "--cluster", cluster, *more]
+        words += ["--node-id", "1", "--data-dir", str(self.data_dir)]
+        words += ["--members", self.members]
+        return CliRunner().invoke(main, words, catch_exceptions=False)
+
+    def identity(self) -> Identity:
+        async def read() -> Identity:
+            async with await open_stores(
+                self.data_dir, node_id=NodeId(1), cluster_name=_CLUSTER
+            ) as stores:
+                return stores.identity
+
+        return asyncio.run(read())
+
+    def copy(self, folder: Path) -> Old:
+        other = Old.__new__(Old)
+        other.data_dir = folder / "n1"
+        other.cluster, other.members = self.cluster, self.members
+        other.revision = self.revision
+        shutil.copytree(self.data_dir, other.data_dir)
+        return other
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Old:
+    return Old(tmp_path_factory.mktemp("old"))
+
+
+@pytest.fixture
+def old(left: Old, tmp_path: Path) -> Old:
+    return left.copy(tmp_path)
+
+
+def _sentence(result: Result, code: int) -> str:
+    assert result.exit_code == code, result.output
+    *_, line = result.output.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(".")
+    return line
+
+
+# --- not yet -------------------------------------------------------------------------
+
+
+def test_without_the_confirmation_it_only_says_what_it_would_do(old: Old) -> None:
+    before = old.identity()
+    result = old.run()
+    assert "nothing was changed" in _sentence(result, 2)
+    for warning in ("LOST", "n2, n3", "never be started again", "by its id", "4 keys"):
+        assert warning in result.output
+    assert old.identity() == before
+    assert not list(old.data_dir.glob("before-recovery-*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recover",),
+        ("recover", "--force-single"),
+        ("recover", "--cluster", _CLUSTER, _CONFIRMED),
+    ],
+)
+def test_it_must_be_asked_for_in_full(old: Old, words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*words, "--data-dir", str(old.data_dir)])
+    assert "--force-single and --cluster NAME" in _sentence(result, 2)
+
+
+def test_another_clusters_name_is_refused(old: Old) -> None:
+    before = old.identity()
+    said = _sentence(old.run(_CONFIRMED, cluster="other"), 1)
+    assert 'belongs to cluster "test", not to "other"' in said
+    assert old.identity() == before
+
+
+def test_a_directory_in_use_is_refused(old: Old) -> None:
+    lock = DirectoryLock(old.data_dir)
+    try:
+        assert "is in use" in _sentence(old.run(_CONFIRMED), 1)
+    finally:
+        lock.release()
+
+
+def test_what_is_no_members_directory_is_refused(old: Old, tmp_path: Path) -> None:
+    old.data_dir = tmp_path / "none"
+    assert "is no data directory" in _sentence(old.run(_CONFIRMED), 1)
+    assert not old.data_dir.exists()
+
+    async def make_blank() -> None:
+        stores = await open_stores(
+            old.data_dir, node_id=NodeId(1), cluster_name=_CLUSTER
+        )
+        await stores.close()
+
+    asyncio.run(make_blank())
+    assert "never belonged to a cluster" in _sentence(old.run(_CONFIRMED), 1)
+
+
+# --- done ----------------------------------------------------------------------------
+
+
+def test_the_survivor_serves_alone_with_all_that_its_log_held(old: Old) -> None:
+    before = old.identity()
+    result = old.run(_CONFIRMED)
+    assert result.exit_code == 0, result.output
+    assert "WARNING" in result.output
+    assert "before-recovery-1" in result.output
+    after = old.identity()
+    assert after.cluster_id not in (b"", before.cluster_id)
+    assert after.incarnation != before.incarnation
+    assert after.peers == {1: after.incarnation}
+    aside = old.data_dir / "before-recovery-1"
+    assert {path.name for path in aside.iterdir()} == {"log.db", "state.db"}
+    asyncio.run(_serves_alone(old))
+
+
+async def _serves_alone(old: Old) -> None:
+    cluster = Cluster(old.data_dir.parent)
+    cluster.members = old.cluster.members
+    await cluster.start(1)
+    try:
+        node = await cluster.leader()
+        machine = node.machine
+        assert machine.revision > old.revision + REVISIONS_SKIPPED
+        found = {key: machine.kv.find(key) for key in (b"early", b"late", b"lone")}
+        assert [record.value for record in found.values() if record] == [
+            b"1",
+            b"2",
+            b"4",
+        ]
+        assert machine.kv.find(b"gone") is None
+        assert machine.leases.count() == 0
+        roster = node.driver.replica.roster
+        assert roster.membership.voters == (1,)
+        assert roster.removed == (2, 3)
+        assert roster.next_id == 4
+        answered = await node.write(WriteCall(command=PutKey(b"new", b"5")), 10)
+        assert answered.revision > machine.kv.compacted_rev
+    finally:
+        await cluster.stop()
+
+
+def test_it_may_be_done_again_and_keeps_what_was_before(old: Old) -> None:
+    assert old.run(_CONFIRMED).exit_code == 0
+    first = old.identity()
+    result = old.run(_CONFIRMED)
+    assert result.exit_code == 0
+    assert "there are none" in result.output
+    assert old.identity().cluster_id != first.cluster_id
+    asides = sorted(path.name for path in old.data_dir.glob("before-recovery-*"))
+    assert asides == ["before-recovery-1", "before-recovery-2"]
+
+
+# --- interrupted ---------------------------------------------------------------------
+
+
+class _PowerCutError(Exception):
+    """The process ends here."""
+
+
+def _cut_after(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the process at a later renaming of files in the directory itself."""
+    rename = Path.rename
+    left = renames
+
+    def cut(path: Path, target: Path) -> Path:
+        nonlocal left
+        is_ours = "recovery" in f"{path}{target}" and not path.name.endswith(".new")
+        if is_ours or path.name == "recovery.new":
+            if not left:
+                raise _PowerCutError
+            left -= 1
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", cut)
+
+
+@pytest.mark.parametrize("renames", range(8))
+def test_a_crash_at_any_point_leaves_the_old_member_or_one_to_complete(
+    old: Old, renames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = old.identity()
+    _cut_after(renames, monkeypatch)
+    try:
+        result = old.run(_CONFIRMED)
+    except _PowerCutError:
+        result = None
+    monkeypatch.undo()
+    if result is not None:
+        assert result.exit_code == 0
+        assert old.identity().cluster_id != before.cluster_id
+        return
+    try:
+        found = old.identity()
+    except StorageError:
+        found = None  # refused until it is completed
+    else:
+        assert found == before
+    again = old.run(_CONFIRMED)
+    assert again.exit_code == 0, again.output
+    after = old.identity()
+    assert after.cluster_id != before.cluster_id
+    assert after.peers == {1: after.incarnation}
+    kept = max(old.data_dir.glob("before-recovery-*"))
+    assert {path.name for path in kept.iterdir()} == {"log.db", "state.db"}
+
+
+def test_the_roster_of_one_is_stored_for_whoever_joins(old: Old) -> None:
+    assert old.run(_CONFIRMED).exit_code == 0
+
+    async def read() -> bytes:
+        async with await open_stores(
+            old.data_dir, node_id=NodeId(1), cluster_name=_CLUSTER
+        ) as stores:
+            assert stores.state.meta is not None
+            return stores.state.meta.membership
+
+    roster = decode_roster(asyncio.run(read()))
+    (record,) = roster.members
+    assert record.name == "n1"
+    assert record.peer_address == str(old.cluster.members[0].peer)
+    assert record.incarnation == old.identity().incarnation
+    assert roster.origin == (1,)
