@@ -50,6 +50,7 @@ class Accepted(asyncio.Protocol):
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._peer: NodeId | None = None
+        self._version = PROTOCOL_VERSION
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -109,9 +110,14 @@ class Accepted(asyncio.Protocol):
             return
         if self._deadline is not None:
             self._deadline.cancel()
-        self._peer = NodeId(hello.node_id)
+        self._peer, self._version = NodeId(hello.node_id), version
         self._links.note_greeted(self, self._peer, version)
         self._write(encode(self._links.greeter.hello(0, version)))
+
+    def dismiss(self, refused: Removed) -> None:
+        """Tell a peer that was accepted that it is one no more, and hang up."""
+        self._write(encode(to_version(refused, self._version)))
+        self.close()
 
     def _give_up(self) -> None:
         """Nobody greeted: let go of the connection, whatever is still unsent."""

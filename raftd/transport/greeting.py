@@ -158,6 +158,16 @@ class Greeting:
             self.on_seen(hello)
         return refused
 
+    def dismissal(self, peer: int) -> Removed | None:
+        """Return what to say to a peer that was removed; None if it was not."""
+        if self._roster is None or peer not in self._roster.removed:
+            return None
+        return Removed(
+            f"member {peer} was removed from the cluster, and its id is not used again;"
+            " to bring the machine back, clear its data directory and add it with"
+            " `raftctl member add`"
+        )
+
     def refused(self, peer: int, goodbye: Goodbye | Removed) -> None:
         """Take note that a peer will not talk to us; stop if that is final."""
         if isinstance(goodbye, Removed):
@@ -234,12 +244,9 @@ class Greeting:
             return None if hello.cluster_id else self._unwanted_blank(hello)
         assert roster is not None, "who is formed has a roster"
         node_id = hello.node_id
-        if node_id in roster.removed:
-            return Removed(
-                f"member {node_id} was removed from the cluster, and its id is not used"
-                " again; to bring the machine back, clear its data directory and add"
-                " it with `raftctl member add`"
-            )
+        dismissal = self.dismissal(node_id)
+        if dismissal is not None:
+            return dismissal
         if hello.level < roster.level:
             return Goodbye(
                 f"member {node_id} runs a release of level {hello.level}, but the"

@@ -53,6 +53,9 @@ class Greeter(Protocol):
     def judge(self, frame: Hello | OldHello, expected: int) -> Goodbye | Removed | None:
         """Refuse a peer, or take note of it."""
 
+    def dismissal(self, peer: int) -> Removed | None:
+        """What to say to a peer that was accepted and is a member no more."""
+
     def refused(self, peer: int, goodbye: Goodbye | Removed) -> None:
         """A peer will not talk to us."""
 
@@ -67,12 +70,15 @@ class LinkSettings:
         retry_s_max: this one.
         buffer_bytes_max: Unsent bytes to one peer; beyond it the link is dialled
             anew.
+        linger_s: How long the links with a peer stay when it is to be dialled no
+            more: it may be told meanwhile why.
     """
 
     connect_timeout_s: float = 1.0
     retry_s_min: float = 0.02
     retry_s_max: float = 0.5
     buffer_bytes_max: int = 64 << 20
+    linger_s: float = 1.0
 
 
 class Links:
@@ -100,6 +106,8 @@ class Links:
         self._tasks: Final[dict[NodeId, asyncio.Task[None]]] = {}
         self._loose: Final[dict[asyncio.Task[None], None]] = {}
         self._is_started = False
+        self._wanted: frozenset[NodeId] = frozenset()
+        self._sweep_timer: asyncio.TimerHandle | None = None
         self.on_messages: Callable[[Sequence[Message]], None] = _drop
         self.on_down: Callable[[NodeId, bool], None] = _drop_down
         self.on_up: Callable[[NodeId], None] = _drop_up
@@ -143,13 +151,12 @@ class Links:
         Args:
             peers: Where each peer may be, by id, this node excluded.
         """
-        for peer in [peer for peer in self._dialled if peer not in peers]:
-            del self._dialled[peer]
-            task = self._tasks.pop(peer, None)
-            if task is not None:
-                self._loose[task] = None
-                task.add_done_callback(lambda done: self._loose.pop(done, None))
-                task.cancel()
+        self._wanted = frozenset(peers)
+        if any(peer not in peers for peer in self._dialled) and self._is_started:
+            loop = asyncio.get_running_loop()
+            self._sweep_timer = self._sweep_timer or loop.call_later(
+                self._settings.linger_s, self._sweep
+            )
         for peer, addresses in peers.items():
             known = self._dialled.get(peer)
             if known is not None:
@@ -159,6 +166,25 @@ class Links:
             if self._is_started:
                 self._dial(peer)
 
+    def _sweep(self) -> None:
+        """End the links with those who are wanted no more."""
+        self._sweep_timer = None
+        for peer in [peer for peer in self._dialled if peer not in self._wanted]:
+            del self._dialled[peer]
+            task = self._tasks.pop(peer, None)
+            if task is not None:
+                self._keep_until_done(task)
+                task.cancel()
+        for accepted in list(self._accepted):
+            if accepted.peer is not None:
+                refused = self.greeter.dismissal(accepted.peer)
+                if refused is not None:
+                    accepted.dismiss(refused)
+
+    def _keep_until_done(self, task: asyncio.Task[None]) -> None:
+        self._loose[task] = None
+        task.add_done_callback(lambda done: self._loose.pop(done, None))
+
     def knock(self, addresses: Sequence[Address]) -> None:
         """Greet whoever is at these addresses, each until it has greeted back.
 
@@ -166,9 +192,7 @@ class Links:
         """
         for address in addresses:
             link = Dialled(NodeId(0), [address], self, self._settings)
-            task = asyncio.create_task(link.knock())
-            self._loose[task] = None
-            task.add_done_callback(lambda done: self._loose.pop(done, None))
+            self._keep_until_done(asyncio.create_task(link.knock()))
 
     def _dial(self, peer: NodeId) -> None:
         self._tasks[peer] = asyncio.create_task(self._dialled[peer].run())
@@ -176,6 +200,8 @@ class Links:
     async def stop(self) -> None:
         """End all links; may be called twice, or before ``start``."""
         self._is_started = False
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
         tasks = [*self._tasks.values(), *self._loose]
         for task in tasks:
             task.cancel()
