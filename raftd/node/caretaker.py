@@ -204,7 +204,7 @@ class Caretaker:
     def _on_begin(self, pending: Pending) -> None:
         if pending.write.entries and self._is_leader:
             last = pending.write.entries[-1]
-            self.fitness.pace.begin(last.index, pending.newest_s)
+            self.fitness.pace.begin(last.index, pending.since_s)
 
     def on_stored(self) -> None:
         """A write is durable here."""

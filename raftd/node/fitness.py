@@ -111,7 +111,7 @@ class Fitness:
 
         Args:
             now_ms: Monotonic.
-            write_age_ms: Since when the oldest write under way was asked for.
+            write_age_ms: For how long the disk has been at its oldest write.
             lag_ms: How late the loop came to this tick.
             is_full: Whether writes fail for lack of room.
         """

@@ -33,15 +33,13 @@ class Pending(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         send_after: Leaves when the write is durable.
-        since_s: When it, or the first merged into it, was asked for, by
+        since_s: When it, or the last one merged into it, was asked for, by
             ``time.perf_counter``.
-        newest_s: When the last one merged into it was.
     """
 
     write: Write
     send_after: Sequence[Message]
     since_s: float
-    newest_s: float
 
 
 class WriteQueue:
@@ -69,21 +67,19 @@ class WriteQueue:
         self._fail: Final = fail
         self._waiting: Final[deque[Pending]] = deque()
         self._wake: Final = asyncio.Event()
-        self._under_way: Pending | None = None
-        self._is_out_of_room = False
+        self._begin_s: float | None = None
 
     def put(self, write: Write, send_after: Sequence[Message]) -> None:
         """Queue a write behind those under way."""
-        now_s = time.perf_counter()
-        self._waiting.append(Pending(write, send_after, now_s, now_s))
+        self._waiting.append(Pending(write, send_after, time.perf_counter()))
         self._wake.set()
 
     @property
     def age_ms(self) -> int:
-        """Age of the oldest write under way; 0 while it only lacks room."""
-        if self._under_way is None or self._is_out_of_room:
+        """For how long the disk has been at a write; 0 while it only lacks room."""
+        if self._begin_s is None:
             return 0
-        return int((time.perf_counter() - self._under_way.since_s) * 1000)
+        return int((time.perf_counter() - self._begin_s) * 1000)
 
     async def run(self) -> None:
         """Write what comes, until cancelled or failed."""
@@ -91,28 +87,26 @@ class WriteQueue:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                self._under_way = pending = self._take()
+                pending = self._take()
                 self.on_begin(pending)
                 try:
                     await self._write(pending.write)
                 except Exception as error:  # any failed write is final
                     self._fail(f"the log cannot be written: {error}", error)
                     return
-                self._under_way = None
                 self._stored(pending.write, pending.send_after)
 
     async def _write(self, write: Write) -> None:
         carry_out = self._log.write if write.install is None else self.on_install
         while True:
-            begin_s = time.perf_counter()
+            self._begin_s = begin_s = time.perf_counter()
             try:
                 await carry_out(write)
-            except DiskFull as error:
-                self._is_out_of_room = True
-                await self.on_full(error)
-            else:
                 break
-        self._is_out_of_room = False
+            except DiskFull as error:
+                self._begin_s = None
+                await self.on_full(error)
+        self._begin_s = None
         if write.install is None:
             self.sync_times.add(time.perf_counter() - begin_s)
 
@@ -123,16 +117,16 @@ class WriteQueue:
         if first.write.install is not None or not _may_join(waiting):
             return first
         entries, after = list(first.write.entries), list(first.send_after)
-        last, newest_s = first.write, first.newest_s
+        last, since_s = first.write, first.since_s
         while _may_join(waiting):
             more = waiting.popleft()
-            last, newest_s = more.write, more.newest_s
+            last, since_s = more.write, more.since_s
             entries.extend(last.entries)
             after.extend(more.send_after)
         merged = msgspec.structs.replace(
             first.write, id=last.id, entries=tuple(entries), commit=last.commit
         )
-        return Pending(merged, after, first.since_s, newest_s)
+        return Pending(merged, after, since_s)
 
 
 def _may_join(waiting: deque[Pending]) -> bool:
