@@ -162,12 +162,15 @@ class Queue:
                 limit=left or 0,
                 after_job_id=after,
                 no_payloads=not payloads,
+                allow_empty_pages=True,
             )
             request = StreamRequest(list_jobs=body)
             page = (await self._core.read(request, timeout_s)).list_jobs
             for found in page.jobs:
                 yield job_from_wire(found)
                 after = found.job_id
+            # A member of the first release says nothing of the next page.
+            after = page.next_after_job_id or after
             left = None if left is None else left - len(page.jobs)
             if not page.more:
                 return

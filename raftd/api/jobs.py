@@ -124,6 +124,7 @@ class JobCalls:
 
     def _list(self, request: queues_pb2.ListJobsRequest) -> Query | Refusal:
         name, after = request.queue, request.after_job_id
+        look = _page if request.allow_empty_pages else _first_page
         type_, has_payloads = request.type, not request.no_payloads
         states = enums_of(JobState, request.states)
         if isinstance(states, Refusal):
@@ -137,14 +138,18 @@ class JobCalls:
             return refusal
 
         def query(machine: Machine) -> queues_pb2.ListJobsResponse | Refusal:
-            page = _first_page(machine, name, states, type_, after, limit)
+            page = look(machine, name, states, type_, after, limit)
             if page is None:
                 return Refusal(Reason.NOT_FOUND, f'there is no queue "{name}"')
-            response = queues_pb2.ListJobsResponse(more=page.next_after is not None)
+            response = queues_pb2.ListJobsResponse(
+                more=page.next_after is not None,
+                next_after_job_id=page.next_after or 0,
+            )
             room = limits.page_bytes_max
             for job in page.jobs:
                 if room <= 0:
                     response.more = True
+                    response.next_after_job_id = response.jobs[-1].job_id
                     break
                 message = response.jobs.add()
                 fill_job(message, job, machine, has_payloads=has_payloads)
@@ -152,6 +157,18 @@ class JobCalls:
             return response
 
         return query
+
+
+def _page(
+    machine: Machine,
+    name: str,
+    states: tuple[JobState, ...],
+    type_: str,
+    after: int,
+    limit: int,
+) -> JobPage | None:
+    """Return the next page, which may be empty: one look, and the node's turn ends."""
+    return machine.modules.queues.list_jobs(name, states, type_, after, limit)
 
 
 def _first_page(
@@ -164,7 +181,7 @@ def _first_page(
 ) -> JobPage | None:
     """Return the next page that is not empty: the client goes on from its last job."""
     while True:
-        page = machine.modules.queues.list_jobs(name, states, type_, after, limit)
+        page = _page(machine, name, states, type_, after, limit)
         if page is None or page.jobs or page.next_after is None:
             return page
         after = page.next_after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raftd.statemachine.queues import queries
 from raftpb.v1 import queues_pb2, txn_pb2
 from tests.api.clients import Stubs, refusal_of
 from tests.api.solo_node import SoloNode
@@ -129,3 +130,23 @@ async def test_a_bad_request_is_refused_and_never_proposed(
     refused = await refusal_of(method(request_))
     assert (refused.reason, refused.sentence) == (reason, sentence)
     assert node.writes == []
+
+
+async def test_a_rare_state_is_listed_over_empty_pages_if_the_caller_can(
+    stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_LOOKS_MAX", 3)
+    ids = await enqueue(stubs, "q", 8)
+    await stubs.queues.CancelJob(queues_pb2.CancelJobRequest(job_id=ids[-1]))
+    request = queues_pb2.ListJobsRequest(
+        queue="q", states=[queues_pb2.JOB_STATE_CANCELLED]
+    )
+    at_once = await stubs.queues.ListJobs(request)
+    assert [job.job_id for job in at_once.jobs] == ids[-1:]
+    request.allow_empty_pages = True
+    pages: list[queues_pb2.ListJobsResponse] = []
+    while not pages or pages[-1].more:
+        pages.append(await stubs.queues.ListJobs(request))
+        request.after_job_id = pages[-1].next_after_job_id
+    assert [len(page.jobs) for page in pages] == [0, 0, 1]
+    assert pages[0].next_after_job_id == ids[2]

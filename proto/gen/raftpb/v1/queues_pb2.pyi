@@ -963,6 +963,7 @@ class ListJobsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_JOB_ID_FIELD_NUMBER: _builtins.int
     NO_PAYLOADS_FIELD_NUMBER: _builtins.int
+    ALLOW_EMPTY_PAGES_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     type: _builtins.str
     limit: _builtins.int
@@ -970,6 +971,10 @@ class ListJobsRequest(_message.Message):
     """Jobs with a higher id than this."""
     no_payloads: _builtins.bool
     """Leave payloads and results out."""
+    allow_empty_pages: _builtins.bool
+    """The caller goes on from next_after_job_id, so a page without a job may come where
+    few of many jobs are wanted.
+    """
     @_builtins.property
     def read(self) -> _common_pb2.ReadOptions: ...
     @_builtins.property
@@ -986,10 +991,11 @@ class ListJobsRequest(_message.Message):
         limit: _builtins.int = ...,
         after_job_id: _builtins.int = ...,
         no_payloads: _builtins.bool = ...,
+        allow_empty_pages: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read", b"read"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_job_id", b"after_job_id", "limit", b"limit", "no_payloads", b"no_payloads", "queue", b"queue", "read", b"read", "states", b"states", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_job_id", b"after_job_id", "allow_empty_pages", b"allow_empty_pages", "limit", b"limit", "no_payloads", b"no_payloads", "queue", b"queue", "read", b"read", "states", b"states", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1002,7 +1008,10 @@ class ListJobsResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_JOB_ID_FIELD_NUMBER: _builtins.int
     more: _builtins.bool
+    next_after_job_id: _builtins.int
+    """Where the next page begins, if there is more."""
     @_builtins.property
     def header(self) -> _common_pb2.ResponseHeader: ...
     @_builtins.property
@@ -1013,10 +1022,11 @@ class ListJobsResponse(_message.Message):
         header: _common_pb2.ResponseHeader | None = ...,
         jobs: _abc.Iterable[Global___Job] | None = ...,
         more: _builtins.bool = ...,
+        next_after_job_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "jobs", b"jobs", "more", b"more"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "jobs", b"jobs", "more", b"more", "next_after_job_id", b"next_after_job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
