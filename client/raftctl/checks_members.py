@@ -39,8 +39,8 @@ def unreachable(case: Case) -> Iterator[Finding]:
             continue
         if each.node_id in case.direct:
             yield _unlinked(case, each)
-        elif each.kind is MemberKind.LEARNER and not each.client_address:
-            yield _absent(each)
+        elif each.kind is MemberKind.LEARNER:
+            yield _absent(case, each)
         else:
             yield Finding(
                 severity=Severity.WARNING,
@@ -68,14 +68,13 @@ def _unlinked(case: Case, member: MemberStatus) -> Finding:
     )
 
 
-def _absent(member: MemberStatus) -> Finding:
+def _absent(case: Case, member: MemberStatus) -> Finding:
     return Finding(
         severity=Severity.WARNING,
         kind="learner_absent",
         members=(member.name,),
-        what=f"{member.name} was added, but its machine has not come.",
-        means="It does not count yet, so nothing is wrong; but nothing is gained"
-        " either.",
+        what=f"{member.name} is a learner, and does not answer {case.asked}.",
+        means="It does not vote yet, so writes go on; but nothing is gained either.",
         help="Start raftd there with the line that raftctl member add printed, or give"
         f" it up: raftctl member remove {member.name}",
     )
@@ -83,8 +82,6 @@ def _absent(member: MemberStatus) -> Finding:
 
 def _without(case: Case, member: MemberStatus) -> str:
     """Say what the absence of a member leaves."""
-    if member.kind is not MemberKind.VOTER:
-        return "It does not vote, so writes go on without it."
     live = sum(each.is_reachable for each in case.voters)
     spare = live - (len(case.voters) // 2 + 1)
     if spare < 0:

@@ -118,7 +118,7 @@ CASES = [
         "a learner whose machine has not come",
         (member(1), member(2), member(3), down(4, kind=MemberKind.LEARNER,
          client_address="")),
-        ((WARNING, "learner_absent", "n4 was added, but its machine has not come."),),
+        ((WARNING, "learner_absent", "n4 is a learner, and does not answer n1."),),
     ),
     Seen(
         "a learner that comes no nearer",
