@@ -12,7 +12,13 @@ import logging
 
 import pytest
 
-from raftd.consensus.types import Role
+from raftd.consensus.types import (
+    ChangeKind,
+    ConfigChange,
+    ConfigStep,
+    Proposal,
+    Role,
+)
 from raftd.node.refusals import DISK_FULL, HANDING_OVER
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.kv import IncrementKey, KeyIncremented, KeyPut
@@ -266,3 +272,37 @@ async def test_a_sync_that_fails_ends_the_member_and_stops_its_heartbeats() -> N
         assert old.sent == sent, "it is silent from the failure on"
         assert await count(new) in {2, 3}
         lost.cancel()
+
+
+# --- a member that was removed ------------------------------------------------------
+
+
+def remove(member: Member) -> ConfigChange:
+    return ConfigChange((ConfigStep(ChangeKind.REMOVE, member.node_id),))
+
+
+async def test_a_removed_member_ends_with_a_sentence_and_the_others_go_on() -> None:
+    async with Trio() as trio:
+        leader = await trio.leader()
+        assert await count(leader) == 1
+        gone, stays = trio.others(leader)
+        assert isinstance(leader.core.change(remove(gone)), Proposal)
+        leader.driver.wake()
+        failure = await gone.driver.failed
+        assert "was removed from the cluster" in str(failure)
+        assert await count(leader) == 2
+        assert not stays.driver.failed.done()
+
+
+async def test_a_removed_leader_hands_over_before_it_ends() -> None:
+    async with Trio() as trio:
+        old = await trio.leader()
+        assert await count(old) == 1
+        term = old.core.term
+        assert isinstance(old.core.change(remove(old)), Proposal)
+        old.driver.wake()
+        failure = await old.driver.failed
+        assert "was removed from the cluster" in str(failure)
+        new = await trio.leader(but=old)
+        assert new.core.term == term + 1, "no silence before it, one election"
+        assert await count(new) == 2
