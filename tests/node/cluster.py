@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from raftd.consensus.types import Role
 from raftd.node.node import Node
+from raftd.node.service import AddMember, MemberInfo
 from raftd.server.app import App
 from raftd.server.config import Settings
 from raftd.server.option_kinds import Address, Member
@@ -29,21 +32,23 @@ class Cluster:
             **settings,
         }
         self.members = tuple(
-            Member(
-                id=index + 1,
-                name=f"n{index + 1}",
-                peer=Address(HOST, ports[2 * index]),
-                client=Address(HOST, ports[2 * index + 1]),
-            )
+            _member(index + 1, ports[2 * index : 2 * index + 2])
             for index in range(size)
         )
+        self.joiners: dict[int, Member] = {}
+        self._moved: dict[int, Member] = {}
         self.apps: dict[int, App] = {}
 
     def settings(self, node_id: int) -> Settings:
-        member = self.members[node_id - 1]
+        joiner = self.joiners.get(node_id)
+        members = tuple(
+            self._moved.get(node_id, m) if m.id == node_id else m for m in self.members
+        )
+        member = joiner or next(m for m in members if m.id == node_id)
         return Settings(
             node_id=node_id,
-            members=self.members,
+            members=members if joiner is None else (),
+            join=() if joiner is None else tuple(m.peer for m in self.members),
             data_dir=self._dir / f"n{node_id}",
             cluster="test",
             client_listen=member.client,
@@ -51,6 +56,41 @@ class Cluster:
             http_listen=Address(HOST, 0),
             **self._settings,
         )
+
+    def prepare(self, node_id: int, like: Member | None = None) -> Member:
+        """Choose addresses for a node that is to join, or take another's."""
+        member = _member(node_id, free_ports(2))
+        if like is not None:
+            member = dataclasses.replace(like, id=node_id)
+        self.joiners[node_id] = member
+        return member
+
+    def move(self, node_id: int) -> None:
+        """Give a stopped node other addresses; only its own settings say so."""
+        self._moved[node_id] = _member(node_id, free_ports(2))
+
+    async def passed_time(self) -> None:
+        """Wait a moment, or for a change of leaders."""
+        await self._change()
+
+    async def join(self, node_id: int) -> Node:
+        """Add a member through the leader, start it, and wait until it is one."""
+        member = self.prepare(node_id)
+        leader = await self.leader()
+        change = AddMember(member.name, str(member.peer), node_id=node_id)
+        added = await leader.change_members(change, 10.0)
+        assert isinstance(added, MemberInfo), added
+        await self.start(node_id)
+        await self.until(lambda node: node_id in node.roster.membership.voters)
+        return self.node(node_id)
+
+    async def until(self, is_so: Callable[[Node], bool]) -> None:
+        """Wait until something is so on every node."""
+        while True:
+            nodes = [app.node for app in self.apps.values() if app.node is not None]
+            if all(map(is_so, nodes)):
+                return
+            await self._change()
 
     async def start(self, *nodes: int) -> None:
         wanted = nodes or tuple(member.id for member in self.members)
@@ -115,3 +155,12 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def _member(node_id: int, ports: Sequence[int]) -> Member:
+    return Member(
+        id=node_id,
+        name=f"n{node_id}",
+        peer=Address(HOST, ports[0]),
+        client=Address(HOST, ports[1]),
+    )
