@@ -77,23 +77,24 @@ def doctor(app: App, apart_s: float) -> None:
 async def _look(app: App, client: aio.Client) -> Look:
     status = await client.status()
     missing = [m for m in status.members if not m.is_reachable and m.client_address]
-    told = await asyncio.gather(*(_ask(app, each) for each in missing))
+    asking = (_ask(app, status.cluster_id, each) for each in missing)
+    told = await asyncio.gather(*asking)
     direct = tuple(each for each in told if each is not None)
     return Look(status, direct, time.monotonic())
 
 
-async def _ask(app: App, member: MemberStatus) -> MemberStatus | None:
-    """Ask a member itself, at the address it has for clients."""
+async def _ask(app: App, cluster_id: str, member: MemberStatus) -> MemberStatus | None:
+    """Ask a member itself, at the address it has for clients, if it is there."""
     limit_s = min(_DIRECT_S, app.settings.timeout_s)
     try:
         async with aio.connect(member.client_address, timeout_s=limit_s) as client:
             found = await client.status()
     except RaftError:
         return None
+    if (found.cluster_id, found.node_id) != (cluster_id, member.node_id):
+        return None
     own = (each for each in found.members if each.node_id == found.node_id)
-    answered = next(own, None)
-    is_it = answered is not None and answered.node_id == member.node_id
-    return answered if is_it else None
+    return next(own, None)
 
 
 def _tell(found: Sequence[Finding]) -> None:

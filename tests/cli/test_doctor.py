@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from raftclient import ClusterStatus
 from raftctl.exit_codes import ExitCode
 from tests.cli.conftest import Ctl
 from tests.cli.fake_cluster import FakeMember
@@ -91,9 +93,19 @@ def test_a_member_that_others_cannot_reach_is_asked_itself(
     assert ran.text == "limits_differ\nunlinked\n"
 
 
-def test_another_member_at_that_address_is_not_taken_for_it(
-    offline: Ctl, fake: FakeMember
+@pytest.mark.parametrize(
+    "other",
+    [
+        cluster_of(member(2, is_disk_full=True), down(3)),
+        msgspec.structs.replace(cluster_of(member(3)), cluster_id="d" * 32),
+    ],
+    ids=["another member", "another cluster"],
+)
+def test_who_else_answers_there_is_not_taken_for_it(
+    offline: Ctl, fake: FakeMember, other: ClusterStatus
 ) -> None:
-    lost = down(3, client_address=fake.address)
-    fake.looks = [cluster_of(member(1), member(2), lost)]
-    assert offline("doctor", "-o", "value").text == "unreachable\n"
+    with FakeMember() as third:
+        third.looks = [other]
+        lost = down(3, client_address=third.address)
+        fake.looks = [cluster_of(member(1), member(2), lost)]
+        assert offline("doctor", "-o", "value").text == "unreachable\n"
