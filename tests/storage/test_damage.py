@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from raftd.consensus.types import Index
-from raftd.storage.chunks import pack
+from raftd.storage.chunks import Row, pack
 from raftd.storage.errors import DamagedFiles, StorageError
 from raftd.storage.open import Stores
 from raftd.storage.types import CheckpointMeta, LogRecovery
@@ -37,7 +37,10 @@ from tests.storage.tools import (
     write,
 )
 
-Image = tuple[LogRecovery, CheckpointMeta | None, dict[tuple[int, bytes], bytes]]
+Image = tuple[
+    LogRecovery, CheckpointMeta | None, dict[tuple[int, bytes], bytes], list[Row]
+]
+OFFER = b"offer"
 SAMPLES = 60
 Harm = Callable[["History", Path, str, random.Random], Path]
 
@@ -52,8 +55,9 @@ class History:
 
 async def look(directory: Path) -> Image:
     async with open_node(directory) as stores:
-        recovered = stores.recovery
-        return recovered.log, recovered.checkpoint, newest(list(stores.state.load()))
+        found, state = stores.recovery, stores.state
+        rows, staged = newest(list(state.load())), list(state.load_staged(OFFER))
+        return found.log, found.checkpoint, rows, staged
 
 
 async def live(stores: Stores, past: History, scratch: Path) -> None:
@@ -77,6 +81,8 @@ async def live(stores: Stores, past: History, scratch: Path) -> None:
     await state.checkpoint(meta(22), pack([row(1, None), row(2, b"w" * 9000)]))
     await remember()
     await log.cut_prefix(8)
+    await remember()
+    await state.stage(OFFER, 0, list(pack(row(key, b"s" * 99) for key in range(900))))
     await remember()
     for number in range(12):
         first = 61 + 3 * number

@@ -92,15 +92,18 @@ OPERATIONS = [
 ]
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> Path:
-    """A log of 20 entries, a state at 5, and the first chunk of a snapshot."""
-    directory = tmp_path / "node"
+async def make_node(directory: Path) -> Path:
+    """Make a log of 20 entries, a state at 5, and the first chunk of a snapshot."""
     async with open_node(directory) as stores:
         await stores.log.write(write(entries(1, 20), hard_state=(1, 2), commit=10))
         await stores.state.checkpoint(meta(5), pack([row(1, b"old")]))
         await stores.state.stage(STAGED, 0, CHUNKS[:1])
     return directory
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> Path:
+    return await make_node(tmp_path / "node")
 
 
 async def look(stores: Stores) -> tuple[Any, ...]:
