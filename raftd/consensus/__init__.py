@@ -20,12 +20,15 @@ The rules that docstrings and tests cite by number:
 6. A leader of a lower term is answered, so that a stuck node gets free.
 7. Votes go to logs at least as long, once per term, and count when durable.
 8. Who is asked votes, member or not; only voters campaign.
-9. No campaign with a committed config change, or the stored commit, unapplied.
+9. No campaign with a committed config change, or the stored commit, unapplied, or
+    with a snapshot that is not on disk yet.
 10. A no-op starts a term; reads wait until it is committed.
 11. Only entries of the own term are committed by counting.
-12. A transfer refuses proposals, ends after T, and ends with leadership.
+12. A transfer refuses proposals, ends after T, ends with leadership, and ends when
+    its target is no voter any more.
 13. A follower may forget its leader only while no read relies on leases.
-14. A leader that is unfit (its disk, its loop) steps down: the node decides.
+14. A leader that is unfit (its disk, its loop) steps down, and who is unfit does not
+    campaign: the node decides.
 15. A follower's commit index goes no further than what a message matched.
 16. Entries are removed at a real conflict only, never at or below the commit index.
 17. A refusal hints at (index, term), so that backing off costs one probe per term.
@@ -39,10 +42,19 @@ The rules that docstrings and tests cite by number:
 24. A completion vouches only for what its write still stands for.
 26. A stored commit index is clamped to the log.
 27. Term and vote never go back.
-31. The (index, term) before the first entry is kept when the log is cut.
+28. A snapshot says its index, term and configuration.
+29. One that ends at or below the commit index is ignored; if the log has its last
+    entry the log stays; else all of it goes. Durable before it is acknowledged.
+30. Its index and term come from itself; all that can fail comes before the swap.
+31. The (index, term) before the first entry is kept when the log is cut; any snapshot
+    that reconnects a follower ends its wait.
 33. ReadIndex: the commit index at arrival, then a majority confirms a heartbeat sent
     later; rounds are numbered here and never again.
-42. In a joint configuration everything needs both majorities.
+39. One membership change at a time; a new leader takes all it finds for one.
+40. None before an entry of the leader's own term is committed.
+41. A change takes effect when its entry is applied.
+42. In a joint configuration everything needs both majorities; its leader ends it.
+44. A leader that removed itself hands over, without counting itself, and steps down.
 
 Source: Ongaro and Ousterhout, "In search of an understandable consensus algorithm"
 (the paper); Ongaro, "Consensus: bridging theory and practice" (the thesis).

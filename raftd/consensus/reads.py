@@ -8,6 +8,10 @@ Rules:
   confirmed a heartbeat sent *after* it arrived (rule 33).
 * Confirmation rounds are numbered by this core alone and never twice: a late reply
   confirms nothing that came later. Reads that arrive during a round share the next.
+* A round costs one small message a voter and one back, however many reads share it. It
+  leaves in the same turn as the appends that are due, hence in their frame; the answer
+  does not wait for the disk that an append's answer waits for, so it may need a frame
+  of its own: a read costs a round trip, never a sync.
 * A follower asks its leader, one request for all reads that came together. They fail
   when it follows someone else, or after T without an answer.
 * A follower that is answered has been told the commit index first, so it can serve.
