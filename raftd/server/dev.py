@@ -1,7 +1,8 @@
 """A cluster on this machine: a process a node, started again if one ends.
 
-The data stays in the given folder, so the cluster goes on where it was; the ports of
-a folder's first start are kept with it, as members know each other by them.
+The data stays in the given folder, so the cluster goes on where it was, on the ports
+that are kept with it; other ports may be asked for at any start, as members know each
+other by their ids.
 
 Source: DESIGN.md section 8.
 """
@@ -22,9 +23,10 @@ from typing import Final
 import click
 import msgspec
 
-__all__ = ["DevError", "run_dev"]
+__all__ = ["DevError", "choose_ports", "run_dev"]
 
 _HOST: Final = "127.0.0.1"
+FIRST_PORT: Final = 7400
 _PORTS_PER_NODE: Final = 10
 _RESTART_S: Final = 1.0
 _STOP_S: Final = 15.0
@@ -36,18 +38,19 @@ class DevError(Exception):
     """The cluster cannot be run; the sentence says why."""
 
 
-async def run_dev(nodes: int, data_dir: Path, port: int) -> int:
+async def run_dev(nodes: int, data_dir: Path, port: int | None) -> int:
     """Run a cluster until SIGINT or SIGTERM.
 
     Args:
         nodes: How many, 1 to 7.
         data_dir: One folder a node below it.
-        port: Client port of the first node; 0 = any that is free.
+        port: Client port of the first node; 0 = any that is free at the first start;
+            None = those of the last time, or else from 7400 on.
 
     Raises:
         DevError: A port is taken, or the folder holds another cluster.
     """
-    ports = _ports(nodes, data_dir, port)
+    ports = choose_ports(nodes, data_dir, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,9 +68,10 @@ async def run_dev(nodes: int, data_dir: Path, port: int) -> int:
     return 0
 
 
-def _ports(nodes: int, data_dir: Path, port: int) -> _Ports:
+def choose_ports(nodes: int, data_dir: Path, port: int | None) -> _Ports:
     """Choose the ports, or find those of the last time."""
     file = data_dir / "ports.json"
+    chosen: _Ports | None = None
     if file.exists():
         try:
             kept = msgspec.json.decode(file.read_bytes(), type=_Ports)
@@ -80,20 +84,24 @@ def _ports(nodes: int, data_dir: Path, port: int) -> _Ports:
                 f"{data_dir} holds a cluster of {len(kept)} nodes, not of {nodes};"
                 " give another --data-dir"
             )
-        chosen = kept
-    elif port:
-        chosen = [
-            (first, first + 1, first + 2)
-            for first in range(port, port + nodes * _PORTS_PER_NODE, _PORTS_PER_NODE)
-        ]
-    else:
-        chosen = _free_ports(nodes)
+        chosen = kept if port in (None, 0, kept[0][0]) else None
+    if chosen is None:
+        chosen = _new_ports(nodes, FIRST_PORT if port is None else port)
     for row in chosen:
         for number in row:
             _check_free(number)
     data_dir.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(chosen))
     return chosen
+
+
+def _new_ports(nodes: int, port: int) -> _Ports:
+    if not port:
+        return _free_ports(nodes)
+    return [
+        (first, first + 1, first + 2)
+        for first in range(port, port + nodes * _PORTS_PER_NODE, _PORTS_PER_NODE)
+    ]
 
 
 def _free_ports(nodes: int) -> _Ports:

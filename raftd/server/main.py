@@ -86,11 +86,10 @@ def serve(config_file: Path | None, **flags: str | None) -> None:
 @click.option(
     "--port",
     type=click.IntRange(0, 65_000),
-    default=7400,
-    show_default=True,
-    help="client port of the first node, the others follow by tens; 0 = any",
+    help="client port of the first node, the others follow by tens; 0 = any"
+    " [the last ones, or 7400]",
 )
-def dev(nodes: int, data_dir: Path, port: int) -> None:
+def dev(nodes: int, data_dir: Path, port: int | None) -> None:
     """Run a cluster on this machine, for development; Ctrl-C stops it."""
     try:
         sys.exit(asyncio.run(run_dev(nodes, data_dir, port)))
