@@ -33,6 +33,7 @@ from raftd.api.errors import abort
 from raftd.api.headers import bind_write, check_write, fill_header
 from raftd.api.limits import DoorLimits
 from raftd.api.registry import Method, Table
+from raftd.node.errors import BackupBroken
 from raftd.node.service import Answered, NodeService
 from raftd.statemachine.refusals import too_large
 from raftd.statemachine.schema.base import Refusal
@@ -196,9 +197,12 @@ class UnaryDoor:
             if isinstance(messages, Refusal):
                 await abort(context, messages)
             message: Any
-            async for message in messages:
-                fill_header(message.header, node.header())
-                await context.write(_encode(message))
+            try:
+                async for message in messages:
+                    fill_header(message.header, node.header())
+                    await context.write(_encode(message))
+            except BackupBroken as broken:
+                await abort(context, broken.refusal)
 
         return handle
 

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from raftd.consensus.types import NodeId
-from raftd.node.errors import LinkError, NodeError
+from raftd.node.errors import BackupBroken, LinkError
 from raftd.node.node import Node
 from raftd.node.peer_calls import AskMark, encode
 from raftd.node.ports import PeerPort
@@ -36,7 +36,6 @@ from raftd.storage.errors import StorageError
 from raftd.storage.types import CheckpointMeta
 
 __all__ = [
-    "BackupBroken",
     "BackupSource",
     "Backups",
     "HeaderMaker",
@@ -61,8 +60,12 @@ _META_BEGIN: Final = next(pack([(Table.META, pack_key(META_ROW), b"")]))[1:-2]
 
 _ARRAY_BYTES_MAX: Final = 5
 
-_STOPPING: Final = "this member is stopping"
-
+_IDLE: Final = Refusal(
+    Reason.DEADLINE,
+    f"the backup was given up because nobody took its bytes for {_IDLE_S:.0f} s",
+    {"applied": "no"},
+)
+_DROPPED: Final = Refusal(Reason.DEADLINE, "the backup was given up by who asked")
 _TOO_MANY: Final = Refusal(
     Reason.OVERLOADED,
     f"{_WAITING_MAX} backups wait on this member already; try again later, or another",
@@ -74,10 +77,6 @@ _TOO_LATE: Final = Refusal(
     " was changed, try again with more time",
     {"applied": "no"},
 )
-
-
-class BackupBroken(NodeError):
-    """A backup that had begun cannot be completed: what was sent is worth nothing."""
 
 
 _Chunk = bytes  # a property of this name would hide the type
@@ -207,7 +206,7 @@ class Backups:
             self._room.release()
             return making
         if self._is_stopping:
-            making.end(_STOPPING)
+            making.end(SHUTTING_DOWN)
             return SHUTTING_DOWN
         return self._pieces(making)
 
@@ -215,7 +214,7 @@ class Backups:
         """Give up what is under way; may be called twice."""
         self._is_stopping = True
         for making in list(self._making):
-            making.end(_STOPPING)
+            making.end(SHUTTING_DOWN)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     # --- how far ------------------------------------------------------------------
@@ -269,10 +268,13 @@ class Backups:
                     making.taken()
             _logger.info("backup_made index=%d", making.index)
         except StorageError as error:
-            reason = making.reason or str(error)
-            raise BackupBroken(f"the backup cannot be completed: {reason}") from error
+            refusal = making.refusal or Refusal(
+                Reason.CORRUPT,
+                f"the backup cannot be completed, use another member: {error}",
+            )
+            raise BackupBroken(refusal) from error
         finally:
-            making.end("it was given up")
+            making.end(_DROPPED)
 
     def _over(self, making: _Making) -> None:
         """Let a snapshot go, in a thread: its last read may be under way."""
@@ -302,7 +304,7 @@ class _Making:
         self._is_over = False
         self.index: Final = snapshot.meta.applied_index
         self.close: Final = snapshot.close
-        self.reason = ""
+        self.refusal: Refusal | None = None
         """Why it was ended from outside."""
         self.await_taker()
 
@@ -329,8 +331,7 @@ class _Making:
         """Bytes are ready: give up if nobody takes them."""
         self.taken()
         loop = asyncio.get_running_loop()
-        stalled = partial(self.end, f"nobody took its bytes for {_IDLE_S:.0f} s")
-        self._timer = loop.call_later(_IDLE_S, stalled)
+        self._timer = loop.call_later(_IDLE_S, partial(self.end, _IDLE))
 
     def taken(self) -> None:
         """The bytes were taken."""
@@ -338,12 +339,12 @@ class _Making:
             self._timer.cancel()
             self._timer = None
 
-    def end(self, reason: str) -> None:
+    def end(self, refusal: Refusal) -> None:
         """Let everything go; may be called twice."""
         self.taken()
         if not self._is_over:
             self._is_over = True
-            self.reason = reason
+            self.refusal = refusal
             self._over(self)
 
 

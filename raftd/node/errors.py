@@ -2,6 +2,7 @@
 
 NodeError
 ├── NodeFailed    this member must end, with one sentence
+├── BackupBroken  a backup that had begun cannot be completed
 └── LinkError
     ├── LinkDown  a call was never sent
     └── LinkLost  a call was sent, and its outcome is unknown
@@ -9,7 +10,16 @@ NodeError
 
 from __future__ import annotations
 
-__all__ = ["LinkDown", "LinkError", "LinkLost", "NodeError", "NodeFailed"]
+from raftd.statemachine.schema.base import Refusal
+
+__all__ = [
+    "BackupBroken",
+    "LinkDown",
+    "LinkError",
+    "LinkLost",
+    "NodeError",
+    "NodeFailed",
+]
 
 
 class NodeError(Exception):
@@ -18,6 +28,14 @@ class NodeError(Exception):
 
 class NodeFailed(NodeError):
     """This member must end; the sentence says why and what to do."""
+
+
+class BackupBroken(NodeError):
+    """What was sent of a backup is worth nothing; ``refusal`` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
 
 
 class LinkError(NodeError):

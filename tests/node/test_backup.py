@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raftd.node import backup as backup_module
-from raftd.node.backup import BackupBroken
+from raftd.node.errors import BackupBroken
 from raftd.node.node import Node
 from raftd.node.roster import decode_roster
 from raftd.node.service import WriteCall
