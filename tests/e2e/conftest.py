@@ -26,8 +26,10 @@ def _end(nodes: Processes) -> None:
 def _maker(folder: Path) -> Iterator[MakeNodes]:
     made: list[Processes] = []
 
-    def make(*flags: str, size: int = 3) -> Processes:
-        nodes = Processes(folder / f"cluster{len(made)}", size, flags)
+    def make(
+        *flags: str, size: int = 3, kind: type[Processes] = Processes
+    ) -> Processes:
+        nodes = kind(folder / f"cluster{len(made)}", size, flags)
         made.append(nodes)
         return nodes
 
