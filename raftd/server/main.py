@@ -140,6 +140,7 @@ async def _serve(settings: Settings) -> int:
 async def _end_failed(app: App, sentence: str) -> NoReturn:
     """End at once; a thread that waits for a dead disk must not hold the process up."""
     click.echo(f"error: {sentence}", err=True)
+    logging.disable()  # the reason is the last line
     with contextlib.suppress(TimeoutError, StorageError):
         async with asyncio.timeout(_END_S):
             await app.stop()
