@@ -20,6 +20,7 @@ import grpc
 import msgspec
 
 from raftclient._ask import ask_one
+from raftclient._clock import to_ms
 from raftclient.errors import Unavailable
 from raftpb.v1 import cluster_pb2
 
@@ -34,6 +35,8 @@ METHOD: Final = "/raftpb.v1.ClusterService/StreamBackup"
 HASH_BYTES: Final = 32
 SILENCE_S_MAX: Final = 30.0
 """A member that sends nothing for so long is given up."""
+BEGIN_S: Final = 1.0
+"""For the way, beyond what the member itself may take until it begins."""
 
 
 class BackupProgress(msgspec.Struct, frozen=True):
@@ -145,9 +148,9 @@ async def _begin(core: Core, timeout_s: float | None) -> tuple[Any, Any]:
             request_serializer=cluster_pb2.StreamBackupRequest.SerializeToString,
             response_deserializer=cluster_pb2.StreamBackupResponse.FromString,
         )
-        request = cluster_pb2.StreamBackupRequest()
+        request = cluster_pb2.StreamBackupRequest(begin_timeout_ms=to_ms(left_s))
         call = channels.in_flight.begin(lambda: method(request))
-        first = await _next(call, 0)
+        first = await _next(call, 0, left_s + BEGIN_S)
         if first.WhichOneof("body") != "facts":
             call.cancel()
             raise Unavailable("the stream did not begin as a backup does")
@@ -177,13 +180,14 @@ async def _receive(
                 raise Unavailable(f"a backup holds no {other}; it was not kept")
 
 
-async def _next(call: Any, size_bytes: int) -> Any:
+async def _next(call: Any, size_bytes: int, silence_s: float = SILENCE_S_MAX) -> Any:
     """Read one message; the stream may not end, nor keep silent."""
     try:
-        async with asyncio.timeout(SILENCE_S_MAX):
+        async with asyncio.timeout(silence_s):
             message = await call.read()
     except TimeoutError as error:
-        raise _cut(size_bytes, f"silent for {SILENCE_S_MAX:g} s") from error
+        call.cancel()
+        raise _cut(size_bytes, f"silent for {silence_s:g} s") from error
     if message is grpc.aio.EOF:
         raise _cut(size_bytes, "it ended")
     return message

@@ -49,8 +49,8 @@ def unreachable(case: Case) -> Iterator[Finding]:
                 what=f"{each.name} ({each.peer_address}) does not answer {case.asked}.",
                 means=_without(case, each),
                 help=f"Start raftd on {each.name}, or look at its log; if its disk is"
-                f" lost: raftctl member replace {each.name} {each.name}"
-                f" {each.peer_address or 'HOST:7401'}",
+                f" lost: raftctl member replace {case.argument(each)}"
+                f" {case.plain_name(each)} {each.peer_address or 'HOST:7401'}",
             )
 
 
@@ -64,7 +64,7 @@ def _unlinked(case: Case, member: MemberStatus) -> Finding:
         means="It runs, and takes no part as seen from there.",
         help=f"Check the way from {case.asked} to {member.peer_address} (firewall,"
         f" name, address), and the logs of both; a new address: raftctl member update"
-        f" {member.name} --peer HOST:PORT",
+        f" {case.argument(member)} --peer HOST:PORT",
     )
 
 
@@ -74,9 +74,10 @@ def _absent(case: Case, member: MemberStatus) -> Finding:
         kind="learner_absent",
         members=(member.name,),
         what=f"{member.name} is a learner, and does not answer {case.asked}.",
-        means="It does not vote yet, so writes go on; but nothing is gained either.",
+        means="It does not vote yet, so no write waits for it; but nothing is gained"
+        " either.",
         help="Start raftd there with the line that raftctl member add printed, or give"
-        f" it up: raftctl member remove {member.name}",
+        f" it up: raftctl member remove {case.argument(member)}",
     )
 
 
@@ -108,7 +109,7 @@ def learner_stuck(case: Case) -> Iterator[Finding]:
             f" nearer in {case.apart_s:.0f} s.",
             means="It becomes a voter only once it has caught up.",
             help=f"Look at the disk and the network of {each.name}, and slow the writes"
-            f" down; or give it up: raftctl member remove {each.name}",
+            f" down; or give it up: raftctl member remove {case.argument(each)}",
         )
 
 
@@ -199,17 +200,17 @@ def checkpoint_stuck(case: Case) -> Iterator[Finding]:
 
 def log_long(case: Case) -> Iterator[Finding]:
     """Find logs that are kept long for somebody."""
-    down = [each.name for each in case.members if not each.is_reachable]
+    silent = [each for each in case.members if not each.is_reachable]
+    down = ", ".join(each.name for each in silent)
     long = [each for each in case.reachable if each.log_bytes > LOG_BYTES]
     if not long:
         return
     size = format_bytes(max(each.log_bytes for each in long))
     who = ", ".join(each.name for each in long)
     if down:
-        means = f"It may be kept for {', '.join(down)}, to catch up from."
-        help_ = (
-            f"Start {', '.join(down)}, or remove it: raftctl member remove {down[0]}"
-        )
+        means = f"It may be kept for {down}, to catch up from."
+        who_first = case.argument(silent[0])
+        help_ = f"Start {down}, or remove it: raftctl member remove {who_first}"
     else:
         means = "Either a member lags, or checkpoints do not get on."
         help_ = "Look at LAG in raftctl status, and at the members' logs."

@@ -6,6 +6,7 @@ Source: CLI.md (raftctl doctor).
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
@@ -62,11 +63,19 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Case:
-    """What there is to judge: the last look, and an earlier one if there was one."""
+    """What there is to judge: the last look, and an earlier one if there was one.
+
+    A member that replaces another may have its name; here each name is one member's.
+    """
 
     def __init__(self, now: Look, before: Look | None = None) -> None:
-        self.now: Final = now.status
-        self.direct: Final = {each.node_id: each for each in now.direct}
+        counts = Counter(each.name for each in now.status.members)
+        self._shared: Final = {name for name, count in counts.items() if count > 1}
+        self._names: Final = {m.node_id: m.name for m in now.status.members}
+        self.now: Final = msgspec.structs.replace(
+            now.status, members=tuple(map(self._labelled, now.status.members))
+        )
+        self.direct: Final = {m.node_id: self._labelled(m) for m in now.direct}
         self._before: Final = before
         self.apart_s: Final = now.at_s - before.at_s if before is not None else 0.0
 
@@ -110,8 +119,25 @@ class Case:
 
     def name_of(self, node_id: int) -> str:
         """Return a member's name."""
-        names = {each.node_id: each.name for each in self.now.members}
-        return names.get(node_id) or f"member {node_id}"
+        for each in self.now.members:
+            if each.node_id == node_id:
+                return each.name
+        return f"member {node_id}"
+
+    def argument(self, member: MemberStatus) -> str:
+        """Return what a command names a member by: its name, or its id."""
+        name = self.plain_name(member)
+        return name if name not in self._shared else str(member.node_id)
+
+    def plain_name(self, member: MemberStatus) -> str:
+        """Return a member's name as it is, though another may have it, too."""
+        return self._names.get(member.node_id, member.name)
+
+    def _labelled(self, member: MemberStatus) -> MemberStatus:
+        if member.name not in self._shared:
+            return member
+        name = f"{member.name} (id {member.node_id})"
+        return msgspec.structs.replace(member, name=name)
 
     def earlier(self, member: MemberStatus) -> MemberStatus | None:
         """Return a reachable member as it was at the first look, if there was one."""

@@ -42,7 +42,8 @@ class BackupCalls:
         timeout_s: float | None,
     ) -> AsyncIterator[Message] | Refusal:
         (own,) = await node.status(is_for_all=False)
-        file = await node.backup(timeout_s)
+        begin_ms = request.begin_timeout_ms
+        file = await node.backup(begin_ms / 1000 if begin_ms else timeout_s)
         if isinstance(file, Refusal):
             return file
         facts = cluster_pb2.BackupFacts(

@@ -35,6 +35,8 @@ _PORT_MAX: Final = 65_535
 _ADDRESS_BYTES_MAX: Final = 300
 _FOR_EVER_S: Final = 60.0
 """A change that takes longer has no majority."""
+_MARGIN_S_MAX: Final = 0.3
+"""For the way to the leader and back, and a last look there."""
 
 
 class MemberCalls:
@@ -194,16 +196,22 @@ async def _transfer_leadership(
 
 
 def _limit_s(timeout_s: float | None) -> float:
-    return _FOR_EVER_S if timeout_s is None else timeout_s
+    """Return how long the node may take, so that its answer is not too late."""
+    if timeout_s is None:
+        return _FOR_EVER_S
+    return timeout_s - min(_MARGIN_S_MAX, timeout_s / 10)
 
 
 def find_member(members: Sequence[MemberInfo], text: str) -> MemberInfo | Refusal:
     """Return the member of this name, else the one of this id."""
     if not text:
         return invalid("the member is missing: give its name or id")
-    for member in members:
-        if member.name == text:
-            return member
+    named = [member for member in members if member.name == text]
+    if len(named) > 1:  # one replaces the other
+        ids = " or ".join(str(member.node_id) for member in named)
+        return invalid(f"more than one member is called {text!r}: give an id, {ids}")
+    if named:
+        return named[0]
     for member in members:
         if str(member.node_id) == text:
             return member

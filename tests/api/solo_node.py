@@ -184,6 +184,7 @@ class SoloNode:
         return self.leader
 
     async def backup(self, timeout_s: float | None) -> AsyncIterator[bytes] | Refusal:
+        self.timeouts.append(timeout_s)
         return self.refusing or self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:

@@ -134,6 +134,40 @@ async def test_a_name_comes_before_an_id(stubs: Stubs, node: TellingNode) -> Non
     assert node.changes == [RemoveMember(1)]
 
 
+async def test_a_name_that_two_have_is_refused(stubs: Stubs, node: TellingNode) -> None:
+    node.members = (
+        MemberInfo(1, "n1", "h1:7401", "h1:7400"),
+        MemberInfo(4, "n1", "h9:7401", "", "learner", replaces=1),
+    )
+    refused = await refusal_of(
+        stubs.cluster.RemoveMember(cluster_pb2.RemoveMemberRequest(member="n1"))
+    )
+    assert refused.reason == "INVALID_REQUEST"
+    assert refused.sentence == "more than one member is called 'n1': give an id, 1 or 4"
+    assert node.changes == []
+
+
+async def test_the_node_has_less_time_than_the_caller(
+    stubs: Stubs, node: TellingNode
+) -> None:
+    request = cluster_pb2.RemoveMemberRequest(member="n1")
+    await stubs.cluster.RemoveMember(request, timeout=5)
+    (given_s,) = node.timeouts
+    assert given_s is not None
+    assert 4 < given_s < 4.7
+
+
+async def test_a_backup_may_take_its_own_time_to_begin(
+    stubs: Stubs, node: TellingNode
+) -> None:
+    for request in (
+        cluster_pb2.StreamBackupRequest(begin_timeout_ms=1500),
+        cluster_pb2.StreamBackupRequest(),
+    ):
+        await stubs.cluster.StreamBackup(request).read()
+    assert node.timeouts == [1.5, None]
+
+
 async def test_leadership_goes_to_the_best_if_nobody_is_named(
     stubs: Stubs, node: TellingNode
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raftclient import MemberKind
 from raftctl import checks_cluster, checks_machines, checks_members
 from raftctl.diagnosis import judge, needs_second_look
 from raftctl.look import Look
@@ -67,6 +68,16 @@ def test_a_missing_voter_is_weighed(down_ids: tuple[int, ...], said: str) -> Non
     found = judge(Look(cluster_of(*members)))
     missing = [each for each in found if each.kind == "unreachable"]
     assert {each.means for each in missing} == {said}
+
+
+def test_members_of_one_name_are_told_apart() -> None:
+    replacing = down(4, name="n3", kind=MemberKind.LEARNER)
+    members = (member(1), member(2), down(3), replacing)
+    old, new = judge(Look(cluster_of(*members)))
+    assert old.what == "n3 (id 3) (h3:7401) does not answer n1."
+    assert old.help.endswith("raftctl member replace 3 n3 h3:7401")
+    assert new.what == "n3 (id 4) is a learner, and does not answer n1."
+    assert new.help.endswith("raftctl member remove 4")
 
 
 def test_every_finding_has_a_case() -> None:

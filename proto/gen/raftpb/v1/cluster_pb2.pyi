@@ -425,12 +425,17 @@ Global___TransferLeadershipResponse: _TypeAlias = TransferLeadershipResponse  # 
 class StreamBackupRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    BEGIN_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    begin_timeout_ms: _builtins.int
+    """How long it may take until the stream begins; 0 = the call's deadline."""
     def __init__(
         self,
+        *,
+        begin_timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_timeout_ms", b"begin_timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
