@@ -99,6 +99,23 @@ e2e: $(STAMP) ## all tests on real processes, and the slow ones
 bench: $(STAMP) ## measure, minutes long
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: previous
+previous: ## pack a release for the upgrade tests: REV=commit VERSION=1.2.3
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	git archive $(REV) raftd proto/gen/raftpb | tar -x -C "$$folder" && \
+	mv "$$folder/proto/gen/raftpb" "$$folder/" && rm -r "$$folder/proto" && \
+	find "$$folder" -name '*.pyi' -delete && \
+	mkdir "$$folder/raftd-$(VERSION).dist-info" && \
+	printf 'Metadata-Version: 2.1\nName: raftd\nVersion: $(VERSION)\n' \
+	    > "$$folder/raftd-$(VERSION).dist-info/METADATA" && \
+	rm -f tests/e2e/previous/*.tar.xz && \
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=2000-01-01 -C "$$folder" \
+	    -cJf tests/e2e/previous/raftd-$(VERSION).tar.xz .
+
+.PHONY: bench-scale
+bench-scale: $(STAMP) ## measure a million keys: checkpoint, new member, restart
+	@$(BIN)/python -m tests.bench.scale $(ARGS)
+
 .PHONY: bench-smoke
 bench-smoke: $(STAMP) ## measure, seconds long: that it runs, and the cost per put
 	@$(BIN)/python -m tests.bench --smoke $(ARGS)

@@ -18,7 +18,7 @@ from typing import Final
 
 from tests.bench.workloads import Workload, WorkloadFailed
 
-__all__ = ["Measured", "measure", "read_cpu_s"]
+__all__ = ["Measured", "measure", "quantile", "read_cpu_s"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -106,8 +106,8 @@ async def measure(
     return Measured(
         operations,
         operations / measured_s,
-        _quantile(latencies_s, 0.50) * 1e6,
-        _quantile(latencies_s, 0.99) * 1e6,
+        quantile(latencies_s, 0.50) * 1e6,
+        quantile(latencies_s, 0.99) * 1e6,
         {
             role: (cpu_s[1][role] - cpu_s[0][role]) * 1e6 / max(operations, 1)
             for role in pids
@@ -115,7 +115,8 @@ async def measure(
     )
 
 
-def _quantile(ordered: list[float], share: float) -> float:
+def quantile(ordered: list[float], share: float) -> float:
+    """Return the value below which a share of them lies; 0 if there are none."""
     if not ordered:
         return 0.0
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
