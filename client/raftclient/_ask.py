@@ -72,9 +72,15 @@ async def ask_one(
     loop = asyncio.get_running_loop()
     end_s = loop.time() + (core.timeout_s if timeout_s is None else timeout_s)
     backoff = Backoff()
+    last: RaftError | None = None
     while True:
         left_s = max(0.001, end_s - loop.time())
-        await core.unary(cluster_pb2.GetStatusRequest(), left_s)
+        try:
+            await core.unary(cluster_pb2.GetStatusRequest(), left_s)
+        except Unavailable:
+            if last is not None:  # it says more
+                raise last from None
+            raise
         endpoints = core.shared.endpoints
         address = endpoints.preferred()
         try:
@@ -86,6 +92,7 @@ async def ask_one(
             if is_late or not _may_go_on(error):
                 raise error from failure
             endpoints.failed(address)
+            last = error
             await asyncio.sleep(wait_s)
 
 

@@ -142,6 +142,16 @@ async def test_no_leader_for_too_long_is_unavailable(
     assert caught.value.applied == "no"
 
 
+async def test_the_refusal_is_told_and_not_who_else_is_down(
+    server: ApiServer, node: SoloNode
+) -> None:
+    node.refusing = NO_LEADER
+    endpoints = f"127.0.0.1:{server.port},127.0.0.1:1"
+    async with aio.connect(endpoints) as client:
+        with pytest.raises(Unavailable, match="no member leads"):
+            await client.cluster.add("n3", "h3:7401", timeout_s=0.5)
+
+
 async def test_a_change_whose_member_dies_is_asked_once_and_unknown(
     server: ApiServer, node: SoloNode, client: aio.Client
 ) -> None:
