@@ -1,10 +1,11 @@
-"""Nodes on disks that a test can fill up, and on disks that fail by order.
+"""Nodes on disks that a test can fill up or freeze, and on disks that fail by order.
 
 A small disk is a tmpfs in a mount namespace of the node's own, so no privilege is
 needed where the machine lets users make namespaces; the test reaches it through the
-node's entry in /proc. A faulty disk is a shim between the node and its C library, made
-with the machine's compiler: what it does to the syncs of log.db is written in a file
-that it reads at each of them.
+node's entry in /proc. A freezing disk is an image on a loop device, which only root may
+mount. A faulty disk is a shim between the node and its C library, made with the
+machine's compiler: what it does to the syncs of log.db is written in a file that it
+reads at each of them.
 
 Source: RELIABILITY.md section 5 (slow, hung and full disk, fsync EIO).
 """
@@ -27,16 +28,21 @@ from cluster.processes import Processes
 __all__ = [
     "BALLAST_FLAGS",
     "OnFaultyDisks",
+    "OnFreezingDisks",
     "OnSmallDisks",
     "needs_compiler",
+    "needs_loop_devices",
     "needs_namespaces",
 ]
 
+_IMAGE_BYTES: Final = 64 << 20
 DISK_MIB: Final = 24
 BALLAST_FLAGS: Final = ("--ballast-bytes", str(4 << 20))
 _COMPILER: Final = shutil.which("cc") or shutil.which("gcc")
 _FILLER: Final = "filler"
 _MOUNT: Final = f'mount -t tmpfs -o size={DISK_MIB}m,mode=700 tmpfs "$0" && exec "$@"'
+_MOUNT_IMAGE: Final = 'mount -o loop "$0.image" "$0" && exec "$@"'
+_IMAGE_TOOLS: Final = ("unshare", "nsenter", "fsfreeze", "mkfs.ext4")
 
 _SHIM: Final = r"""
 #define _GNU_SOURCE
@@ -115,6 +121,30 @@ class OnSmallDisks(Processes):
         (self.disk(node_id) / _FILLER).unlink()
 
 
+class OnFreezingDisks(Processes):
+    """Each node's data directory is a file system of its own that can be frozen."""
+
+    def command(self, node_id: int) -> list[str]:
+        """Mount it first, where only the node sees it; gone when the node is."""
+        data_dir = str(self.data_dir(node_id))
+        _make_image(data_dir)
+        mount = ["unshare", "-m", "sh", "-c", _MOUNT_IMAGE, data_dir]
+        return [*mount, *super().command(node_id)]
+
+    def freeze(self, node_id: int) -> None:
+        """Let whoever writes there wait."""
+        self._fsfreeze(node_id, "-f")
+
+    def thaw(self, node_id: int) -> None:
+        """Let them go on."""
+        self._fsfreeze(node_id, "-u")
+
+    def _fsfreeze(self, node_id: int, flag: str) -> None:
+        enter = ["nsenter", "-t", str(self.pid(node_id)), "-m"]
+        command = [*enter, "fsfreeze", flag, str(self.data_dir(node_id))]
+        subprocess.run(command, check=True, timeout=60)
+
+
 class OnFaultyDisks(Processes):
     """Each sync of a node's log does what the node's orders say."""
 
@@ -153,6 +183,29 @@ def _shim() -> Path:
     return shim
 
 
+def _make_image(data_dir: str) -> None:
+    image = Path(f"{data_dir}.image")
+    Path(data_dir).mkdir(parents=True, exist_ok=True)
+    if not image.exists():
+        with image.open("wb") as file:
+            file.truncate(_IMAGE_BYTES)
+        make = ["mkfs.ext4", "-q", "-F", str(image)]
+        subprocess.run(make, check=True, capture_output=True, timeout=60)
+
+
+@functools.cache
+def _may_mount_images() -> bool:
+    """Try whether this user may mount an image."""
+    if not all(map(shutil.which, _IMAGE_TOOLS)):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = f"{folder}/data"
+        _make_image(data_dir)
+        command = ["unshare", "-m", "sh", "-c", _MOUNT_IMAGE, data_dir, "true"]
+        tried = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    return tried.returncode == 0
+
+
 @functools.cache
 def _may_mount() -> bool:
     """Try whether this user may mount a disk in a namespace of its own."""
@@ -166,6 +219,10 @@ def _may_mount() -> bool:
 
 needs_compiler: Final = pytest.mark.skipif(
     _COMPILER is None, reason="needs a C compiler (cc or gcc) to make a disk fail"
+)
+needs_loop_devices: Final = pytest.mark.skipif(
+    not _may_mount_images(),
+    reason="needs root, loop devices, mkfs.ext4 and fsfreeze to freeze a file system",
 )
 needs_namespaces: Final = pytest.mark.skipif(
     not _may_mount(),
