@@ -209,7 +209,8 @@ class Log:
         self._run_terms = []
         self.truncate_from = None
         self.install = Install(index, term)
-        self.staged = index
+        # The store is yet to be handed the new beginning.
+        self.staged = Index(index - 1)
         self.durable = min(self.durable, durable_max)
 
     @property

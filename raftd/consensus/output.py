@@ -12,7 +12,7 @@ from raftd.consensus.log import entry_bytes
 from raftd.consensus.messages import AppendReply, Message
 from raftd.consensus.ready import Ready, SoftState, Write
 from raftd.consensus.state import State
-from raftd.consensus.types import Entry, Install, Role
+from raftd.consensus.types import Entry, Install, NodeId, Role
 
 __all__ = ["has_ready", "take_ready"]
 
@@ -28,8 +28,6 @@ def has_ready(s: State) -> bool:
         or out.guarded
         or out.ack_to is not None
         or log.truncate_from is not None
-        or log.install is not None
-        or s.snapshots_wanted
         or s.reads.done
         or s.reads.failed
         or s.failed
@@ -52,8 +50,10 @@ def take_ready(s: State) -> Ready:
     s.reads.failed.clear()
     proposals = tuple(s.failed.items())
     s.failed.clear()
-    snapshots = tuple(s.snapshots_wanted)
-    s.snapshots_wanted.clear()
+    snapshots: tuple[NodeId, ...] = ()
+    if s.snapshots_wanted:
+        snapshots = tuple(s.snapshots_wanted)
+        s.snapshots_wanted.clear()
     return Ready(
         send_now=send_now,
         write=write,
@@ -84,10 +84,10 @@ def _is_hard_state_new(s: State) -> bool:
 def _take_write(s: State) -> Write | None:
     log = s.log
     is_state_new = _is_hard_state_new(s)
-    if log.install is not None:
-        return _take_install(s, log.install)
     if log.staged == log.last_index and log.truncate_from is None and not is_state_new:
         return None
+    if log.install is not None:
+        return _take_install(s, log.install)
     hard_state = s.hard_state if is_state_new else None
     write_id = s.out.issue(hard_state or s.out.staged_state, log.last_index)
     truncate_from, log.truncate_from = log.truncate_from, None
@@ -97,6 +97,7 @@ def _take_write(s: State) -> Write | None:
 def _take_install(s: State, install: Install) -> Write:
     """Write the log's new beginning; what follows it goes with the next write."""
     s.log.install = None
+    s.log.staged = install.index
     hard_state = s.hard_state if _is_hard_state_new(s) else None
     write_id = s.out.issue(hard_state or s.out.staged_state, install.index)
     return Write(write_id, hard_state, None, (), s.commit, install)

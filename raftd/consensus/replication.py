@@ -83,6 +83,7 @@ def _send_empty_append(s: State, peer: NodeId, progress: Progress) -> None:
     prev_term = s.log.term_at(prev)
     if prev_term is None:
         _cut_off(s, peer, progress)
+        s.is_flush_due = True
         return
     s.out.now.append(Append(s.id, peer, s.term, prev, prev_term, (), s.commit))
 
