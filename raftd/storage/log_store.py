@@ -161,6 +161,7 @@ class LogStore:
                 tried again.
             DiskFailed: It may or may not be there after a restart: end the process.
         """
+        assert write.install is None, "an install goes through state.db and `reset`"
         async with self._lock:
             self._writer.check()
             known, changes = self._change_head(write)

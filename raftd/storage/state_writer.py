@@ -25,6 +25,8 @@ __all__ = ["StateWriter"]
 
 #: After so much the write-ahead log is folded.
 _FOLD_BYTES = 4 * 1024 * 1024
+#: What a small statement adds: a leaf page, its parent, and their headers.
+_STATEMENT_WAL_BYTES = 2 * (4096 + 24)
 _CHUNK_MARKS = "(?,?,?)"
 
 Rows = list[tuple[Any, ...]]
@@ -48,6 +50,7 @@ class StateWriter:
         """
         if self._failure is not None:
             raise self._failure
+        self._unfolded_bytes += _STATEMENT_WAL_BYTES
         try:
             with translate_errors(self._path, "write"):
                 rows = await self._db.execute_fetchall(sql, parameters)

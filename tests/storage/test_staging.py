@@ -1,9 +1,12 @@
 """A snapshot on its way in is durable, resumable and unseen, until it is the state."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiosqlite
 import pytest
 
 from raftd.consensus.types import HardState, Index, NodeId, Term
@@ -12,6 +15,7 @@ from raftd.storage.errors import DamagedFiles
 from raftd.storage.merge import merge
 from raftd.storage.open import Stores
 from raftd.storage.types import InstallMark
+from tests.storage.faults import failing_at
 from tests.storage.test_state_store import fill_log, many_checkpoints, rows_of
 from tests.storage.tools import (
     copy_directory,
@@ -169,6 +173,11 @@ class Interrupted:
                 await state.drop_staged()
             case "install":
                 await state.install(OFFER, len(CHUNKS), INSTALLED)
+            case "install, and no room to sweep":
+                with failing_at(6, sqlite3.SQLITE_FULL) as fault:
+                    await state.install(OFFER, len(CHUNKS), INSTALLED)
+                assert fault.has_struck
+                assert fault.statements[-2] == "COMMIT"
             case _:
                 raise KeyError(work)
 
@@ -197,15 +206,16 @@ async def test_staging_during_a_merge_harms_neither(
             assert rows == (STAGED_ROWS if staged else [])
 
 
+@pytest.mark.parametrize("work", ["install", "install, and no room to sweep"])
 async def test_an_install_during_a_merge_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     node = tmp_path / "node"
     async with open_node(node) as stores:
         await fill_log(stores)
         await many_checkpoints(stores, 8)
         await stores.state.stage(OFFER, 0, CHUNKS)
-        assert not await Interrupted(monkeypatch).run(stores, node, "install")
+        assert not await Interrupted(monkeypatch).run(stores, node, work)
         crashed = copy_directory(node, tmp_path / "crashed")
         assert rows_of(stores) == newest(STAGED_ROWS)
         await stores.log.reset(Index(90), Term(2), MARK)
@@ -246,6 +256,38 @@ async def test_an_install_asked_for_again_changes_nothing(tmp_path: Path) -> Non
         await stores.state.stage(OTHER, 0, CHUNKS[:1])
         await stores.state.install(OFFER, len(CHUNKS), INSTALLED)
         assert await count_chunks(stores) == (0, 1)
+        assert rows_of(stores) == newest(STAGED_ROWS)
+        await stores.log.reset(Index(90), Term(2), MARK)
+
+
+async def test_a_commit_that_was_begun_is_seen_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = aiosqlite.Connection.execute_fetchall
+    is_committing, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def hold_commits(
+        db: aiosqlite.Connection, sql: str, parameters: Iterable[Any] | None = None
+    ) -> Iterable[Any]:
+        if sql == "COMMIT":
+            is_committing.set()
+            await may_commit.wait()
+        return await execute(db, sql, parameters)
+
+    async with open_node(tmp_path) as stores:
+        await fill_log(stores)
+        await stores.state.stage(OFFER, 0, CHUNKS)
+        monkeypatch.setattr(aiosqlite.Connection, "execute_fetchall", hold_commits)
+        task = asyncio.create_task(stores.state.install(OFFER, len(CHUNKS), INSTALLED))
+        await is_committing.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.01)
+        assert not task.done(), "nobody would know what the state is"
+        may_commit.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stores.state.meta == INSTALLED
         assert rows_of(stores) == newest(STAGED_ROWS)
         await stores.log.reset(Index(90), Term(2), MARK)
 

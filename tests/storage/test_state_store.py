@@ -14,6 +14,7 @@ import pytest
 from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.storage.chunks import Row, pack
 from raftd.storage.errors import DamagedFiles
+from raftd.storage.files import wal_path
 from raftd.storage.merge import main, merge
 from raftd.storage.open import Stores
 from raftd.storage.types import InstallMark, Sizes
@@ -303,3 +304,13 @@ async def test_loading_names_a_chunk_damaged_since_the_start(tmp_path: Path) -> 
         run_sql(tmp_path / "state.db", "UPDATE chunks SET data = x'90'")
         with pytest.raises(DamagedFiles, match=r"state\.db is damaged: chunk 1 was"):
             list(stores.state.load())
+
+
+async def test_many_small_checkpoints_do_not_pile_up_in_the_write_ahead_log(
+    tmp_path: Path,
+) -> None:
+    async with open_node(tmp_path) as stores:
+        await fill_log(stores)
+        for number in range(600):
+            await stores.state.checkpoint(meta(9), pack([row(number, b"v")]))
+        assert wal_path(tmp_path / "state.db").stat().st_size < 3 * 1024 * 1024
