@@ -38,7 +38,7 @@ __all__ = ["Accepted"]
 
 _logger = logging.getLogger(__name__)
 
-_GREETING_S_MAX = 5.0
+GREETING_S_MAX = 5.0
 """Who has not said hello by then is not a peer."""
 
 
@@ -61,7 +61,7 @@ class Accepted(asyncio.Protocol):
         keep_alive(self._transport)
         self._links.note_accepted(self)
         self._deadline = asyncio.get_running_loop().call_later(
-            _GREETING_S_MAX, self._give_up
+            GREETING_S_MAX, self._give_up
         )
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -152,7 +152,9 @@ class Links:
             peers: Where each peer may be, by id, this node excluded.
         """
         self._wanted = frozenset(peers)
-        if any(peer not in peers for peer in self._dialled) and self._is_started:
+        if not self._is_started:
+            self._sweep()
+        elif any(peer not in peers for peer in self._dialled):
             loop = asyncio.get_running_loop()
             self._sweep_timer = self._sweep_timer or loop.call_later(
                 self._settings.linger_s, self._sweep

@@ -6,18 +6,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 
 from raftd.consensus.messages import Heartbeat, Message
 from raftd.consensus.types import Index, NodeId, Term
 from raftd.node.errors import LinkDown, LinkLost
+from raftd.node.roster import first_roster
 from raftd.storage.identity import Identity
-from raftd.transport.frames import Call, encode
+from raftd.transport import accepted
+from raftd.transport.frames import Call, Frames, Hello, OldHello, encode
 from raftd.transport.greeting import Greeting
 from raftd.transport.links import Links, LinkSettings, ListenFailed
 from tests.ports import HOST, free_ports
 
-_SETTINGS = LinkSettings(connect_timeout_s=1.0, retry_s_min=0.01, retry_s_max=0.05)
+_SETTINGS = LinkSettings(
+    connect_timeout_s=1.0, retry_s_min=0.01, retry_s_max=0.05, linger_s=0.1
+)
 
 
 async def _link(node_id: int, ports: Sequence[int]) -> Links:
@@ -139,3 +144,185 @@ async def test_a_port_in_use_is_one_sentence() -> None:
     with pytest.raises(ListenFailed, match=f"peers on {HOST}:{ports[0]}: .*in use"):
         await _link(1, ports)
     await first.stop()
+
+
+# --- who is dialled may change ----------------------------------------------------
+
+
+async def test_a_peer_is_dialled_when_it_is_named_and_at_its_newest_address() -> None:
+    ports = free_ports(3)
+    one, two = [await _link(node_id, ports[:2]) for node_id in (1, 2)]
+    up = asyncio.Event()
+    one.on_up = lambda _: up.set()
+    try:
+        one.set_peers({})
+        one.start()
+        assert not one.is_up(NodeId(2))
+        with pytest.raises(LinkDown, match="nobody is known"):
+            await one.call(NodeId(2), b"x", 1.0)
+        one.set_peers({NodeId(2): [(HOST, ports[2])]})  # nobody listens there
+        one.set_peers({NodeId(2): [(HOST, ports[2]), (HOST, ports[1])]})
+        await up.wait()
+        assert one.is_up(NodeId(2))
+        one.set_peers({})
+        assert one.is_up(NodeId(2)), "what is under way may still be said"
+        await _passed(2 * _SETTINGS.linger_s)
+        assert not one.is_up(NodeId(2))
+    finally:
+        await one.stop()
+        await two.stop()
+
+
+async def test_a_peer_that_is_wanted_again_in_time_keeps_its_link() -> None:
+    async with _pair() as (one, two):
+        peers = {NodeId(2): [two.address]}
+        one.on_down = lambda peer, _: pytest.fail(f"the link to {peer} broke")
+        one.set_peers({})
+        one.set_peers(peers)
+        await asyncio.wait_for(_passed(2 * _SETTINGS.linger_s), 10)
+        assert one.is_up(NodeId(2))
+        one.on_down = lambda _, __: None
+
+
+async def test_whoever_is_at_an_address_is_met_by_knocking() -> None:
+    ports = free_ports(2)
+    member, blank = await _link(2, ports), await _link(1, ports)
+    blank.set_peers({})
+    greeting = blank.greeter
+    assert isinstance(greeting, Greeting)
+    met = asyncio.Event()
+    greeting.on_seen = lambda hello: met.set() if hello.node_id == 2 else None
+    try:
+        blank.knock([(HOST, ports[1])])
+        await met.wait()
+        assert not blank.is_up(NodeId(2)), "a knock is no link"
+    finally:
+        await blank.stop()
+        await member.stop()
+
+
+async def test_a_removed_peer_is_told_so_on_the_link_that_it_has() -> None:
+    async with _pair() as (one, two):
+        mine, theirs = one.greeter, two.greeter
+        assert isinstance(mine, Greeting)
+        assert isinstance(theirs, Greeting)
+        await theirs.formed
+        await mine.formed
+        two_is_up = asyncio.Event()
+        two.on_up = lambda _: two_is_up.set()
+        if not two.is_up(NodeId(1)):
+            await two_is_up.wait()
+        left = first_roster([1])
+        mine.note_roster(msgspec.structs.replace(left, removed=(2,)))
+        one.set_peers({})
+        assert "was removed" in await asyncio.wait_for(theirs.banned, 10)
+
+
+# --- the release before -----------------------------------------------------------
+
+
+class _OldPeer(asyncio.Protocol):
+    """Member 2 as the release before was: it hangs up on what it cannot read."""
+
+    def __init__(self, heard: list[object]) -> None:
+        self._heard = heard
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        for frame in self._frames.feed(data):
+            self._heard.append(frame)
+            if not isinstance(frame, OldHello):
+                self._transport.close()
+                return
+            mark = {1: bytes([1]) * 16, 2: bytes([2]) * 16}
+            answer = OldHello(1, "c", b"", 2, mark[2], {})
+            self._transport.write(encode(answer))
+
+
+async def test_the_release_before_is_greeted_in_its_own_version() -> None:
+    ports = free_ports(2)
+    heard: list[object] = []
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _OldPeer(heard), HOST, ports[1]
+    )
+    links = await _link(1, ports)
+    up = asyncio.Event()
+    links.on_up = lambda _: up.set()
+    links.start()
+    await up.wait()
+    assert [type(frame) for frame in heard] == [Hello, OldHello]
+    assert links.level(NodeId(2)) == 1
+    server.close()
+    await links.stop()
+    assert links.level(NodeId(2)) == 0
+
+
+async def test_a_peer_that_is_upgraded_is_greeted_anew_in_the_newer_version() -> None:
+    """It dials us first: from then on it is known to understand."""
+    ports = free_ports(2)
+    heard: list[object] = []
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _OldPeer(heard), HOST, ports[1])
+    one = await _link(1, ports)
+    ups: asyncio.Queue[int] = asyncio.Queue()
+    one.on_up = lambda peer: ups.put_nowait(one.level(peer))
+    one.start()
+    assert await ups.get() == 1
+    # The upgraded peer is elsewhere, so that the old link does not break by itself.
+    two = await _link(2, [ports[0], free_ports(1)[0]])
+    two.start()
+    one.set_peers({NodeId(2): [two.address]})
+    assert await asyncio.wait_for(ups.get(), 10) == 2
+    server.close()
+    await one.stop()
+    await two.stop()
+
+
+async def test_who_greets_in_the_older_version_is_answered_in_it() -> None:
+    async with _pair() as (one, two):
+        reader, writer = await asyncio.open_connection(*two.address)
+        old = one.greeter.hello(2, 1)
+        writer.write(encode(old))
+        got = list(Frames().feed(await reader.read(65536)))
+        assert [type(frame) for frame in got] == [OldHello]
+        writer.close()
+
+
+# --- half-open connections --------------------------------------------------------
+
+
+async def test_who_does_not_greet_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepted, "GREETING_S_MAX", 0.05)
+    async with _pair() as (_, two):
+        reader, writer = await asyncio.open_connection(*two.address)
+        writer.write(b"\x00\x00")  # and then nothing, for ever
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+async def test_a_peer_that_dials_anew_has_given_its_older_connection_up() -> None:
+    async with _pair() as (one, two):
+        first_reader, first = await asyncio.open_connection(*two.address)
+        first.write(encode(one.greeter.hello(2, 2)))
+        assert await first_reader.read(1)
+        _, second = await asyncio.open_connection(*two.address)
+        second.write(encode(one.greeter.hello(2, 2)))
+        while await asyncio.wait_for(first_reader.read(65536), 10):
+            continue
+        first.close()
+        second.close()
+
+
+async def _passed(seconds: float) -> None:
+    """Let an instant of the loop's clock come."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.call_later(seconds, future.set_result, None)
+    await future
