@@ -19,7 +19,7 @@ CLOCKS_BAD_MS: Final = 10_000
 """A member this far off does not lead any more."""
 
 
-def no_majority(case: Case) -> Iterator[Finding]:
+def _no_majority(case: Case) -> Iterator[Finding]:
     """Find that too few voters are up."""
     live = [each for each in case.voters if each.is_reachable]
     needed = len(case.voters) // 2 + 1
@@ -38,7 +38,7 @@ def no_majority(case: Case) -> Iterator[Finding]:
     )
 
 
-def no_leader(case: Case) -> Iterator[Finding]:
+def _no_leader(case: Case) -> Iterator[Finding]:
     """Find that nobody leads though somebody could."""
     live = sum(each.is_reachable for each in case.voters)
     if case.leader is not None or live <= len(case.voters) // 2:
@@ -54,7 +54,7 @@ def no_leader(case: Case) -> Iterator[Finding]:
     )
 
 
-def few_voters(case: Case) -> Iterator[Finding]:
+def _few_voters(case: Case) -> Iterator[Finding]:
     """Find numbers of voters that tolerate less than they cost."""
     count = len(case.voters)
     names = tuple(each.name for each in case.voters)
@@ -91,7 +91,7 @@ def few_voters(case: Case) -> Iterator[Finding]:
         )
 
 
-def clocks_apart(case: Case) -> Iterator[Finding]:
+def _clocks_apart(case: Case) -> Iterator[Finding]:
     """Find a clock that differs from most."""
     clocks = sorted(each.wall_ms for each in case.told if each.wall_ms is not None)
     if len(clocks) < 2:
@@ -116,7 +116,7 @@ def clocks_apart(case: Case) -> Iterator[Finding]:
         )
 
 
-def releases_differ(case: Case) -> Iterator[Finding]:
+def _releases_differ(case: Case) -> Iterator[Finding]:
     """Find an upgrade that is not complete."""
     versions: dict[str, list[str]] = {}
     for each in case.told:
@@ -138,7 +138,7 @@ def releases_differ(case: Case) -> Iterator[Finding]:
     )
 
 
-def limits_differ(case: Case) -> Iterator[Finding]:
+def _limits_differ(case: Case) -> Iterator[Finding]:
     """Find a limit of apply that is not equal on all."""
     told = [each for each in case.told if each.limits]
     for name in sorted({name for each in told for name in each.limits}):
@@ -159,7 +159,7 @@ def limits_differ(case: Case) -> Iterator[Finding]:
             )
 
 
-def change_pending(case: Case) -> Iterator[Finding]:
+def _change_pending(case: Case) -> Iterator[Finding]:
     """Find a change of members that does not come to its end."""
     leader = case.leader
     if leader is None or not leader.config_pending:
@@ -179,7 +179,7 @@ def change_pending(case: Case) -> Iterator[Finding]:
     )
 
 
-def diverged(case: Case) -> Iterator[Finding]:
+def _diverged(case: Case) -> Iterator[Finding]:
     """Find the alarm that states differ."""
     names = [each.name for each in case.told if each.trouble_reason == "DIVERGED"]
     if names:
@@ -200,12 +200,12 @@ def _list(names: list[str]) -> str:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    no_majority,
-    no_leader,
-    diverged,
-    limits_differ,
-    few_voters,
-    clocks_apart,
-    change_pending,
-    releases_differ,
+    _no_majority,
+    _no_leader,
+    _diverged,
+    _limits_differ,
+    _few_voters,
+    _clocks_apart,
+    _change_pending,
+    _releases_differ,
 )

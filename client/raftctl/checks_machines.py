@@ -38,7 +38,7 @@ LOOP_LAG_US: Final = 250_000
 _TOLD_ELSEWHERE: Final = frozenset({"DIVERGED", "DISK_FULL", "NO_LEADER"})
 
 
-def disk_room(case: Case) -> Iterator[Finding]:
+def _disk_room(case: Case) -> Iterator[Finding]:
     """Find disks that are full, or soon will be."""
     for each in case.told:
         if each.is_disk_full or each.trouble_reason == "DISK_FULL":
@@ -73,7 +73,7 @@ def _is_nearly_full(member: MemberStatus) -> bool:
     return free * 100 < total * DISK_FREE_PERCENT or free < DISK_FREE_BYTES
 
 
-def slow_disk(case: Case) -> Iterator[Finding]:
+def _slow_disk(case: Case) -> Iterator[Finding]:
     """Find disks that are slow, by themselves or beside the others."""
     for each in case.told:
         seen = _slowness(case, each)
@@ -107,7 +107,7 @@ def _slowness(case: Case, member: MemberStatus) -> str:
     return ""
 
 
-def loop_lag(case: Case) -> Iterator[Finding]:
+def _loop_lag(case: Case) -> Iterator[Finding]:
     """Find processes that do not get their turn."""
     for each in case.told:
         lag_us = each.loop_lag_max_us
@@ -124,7 +124,7 @@ def loop_lag(case: Case) -> Iterator[Finding]:
             )
 
 
-def other_trouble(case: Case) -> Iterator[Finding]:
+def _other_trouble(case: Case) -> Iterator[Finding]:
     """Find what members say of themselves and no other check knows."""
     for each in case.told:
         is_known = (
@@ -147,5 +147,5 @@ def _in_ms(span_us: int) -> str:
     return f"{span_us / 1000:.1f}ms" if span_us < 10_000 else format_ms(span_us // 1000)
 
 
-CHECKS: Final[tuple[Check, ...]] = (disk_room, slow_disk, loop_lag, other_trouble)
+CHECKS: Final[tuple[Check, ...]] = (_disk_room, _slow_disk, _loop_lag, _other_trouble)
 """In the order in which equally bad things are told."""

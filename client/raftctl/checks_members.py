@@ -32,7 +32,7 @@ COMPARED_MS: Final = 10 * 60_000
 """Ten checkpoints of the default, if there are writes."""
 
 
-def unreachable(case: Case) -> Iterator[Finding]:
+def _unreachable(case: Case) -> Iterator[Finding]:
     """Find members that do not answer."""
     for each in case.members:
         if each.is_reachable:
@@ -92,7 +92,7 @@ def _without(case: Case, member: MemberStatus) -> str:
     return f"Writes go on; {spare} more may stop."
 
 
-def learner_stuck(case: Case) -> Iterator[Finding]:
+def _learner_stuck(case: Case) -> Iterator[Finding]:
     """Find learners that do not come nearer."""
     for each in case.learners:
         before = case.earlier(each)
@@ -113,7 +113,7 @@ def learner_stuck(case: Case) -> Iterator[Finding]:
         )
 
 
-def lagging(case: Case) -> Iterator[Finding]:
+def _lagging(case: Case) -> Iterator[Finding]:
     """Find voters that stay behind."""
     for each in case.voters:
         before = case.earlier(each)
@@ -133,7 +133,7 @@ def lagging(case: Case) -> Iterator[Finding]:
         )
 
 
-def no_contact(case: Case) -> Iterator[Finding]:
+def _no_contact(case: Case) -> Iterator[Finding]:
     """Find members that have not heard of the leader for long."""
     if case.leader is None:
         return
@@ -154,7 +154,7 @@ def no_contact(case: Case) -> Iterator[Finding]:
             )
 
 
-def snapshot_stuck(case: Case) -> Iterator[Finding]:
+def _snapshot_stuck(case: Case) -> Iterator[Finding]:
     """Find a snapshot that does not get on."""
     for each in case.reachable:
         if each.snapshot_percent is None or not each.snapshot_to:
@@ -177,7 +177,7 @@ def snapshot_stuck(case: Case) -> Iterator[Finding]:
         )
 
 
-def checkpoint_stuck(case: Case) -> Iterator[Finding]:
+def _checkpoint_stuck(case: Case) -> Iterator[Finding]:
     """Find members whose checkpoints, or merges of them, do not get on."""
     newest = max((each.checkpoint_index for each in case.told), default=0)
     for each in case.reachable:
@@ -198,7 +198,7 @@ def checkpoint_stuck(case: Case) -> Iterator[Finding]:
             )
 
 
-def log_long(case: Case) -> Iterator[Finding]:
+def _log_long(case: Case) -> Iterator[Finding]:
     """Find logs that are kept long for somebody."""
     silent = [each for each in case.members if not each.is_reachable]
     down = ", ".join(each.name for each in silent)
@@ -224,7 +224,7 @@ def log_long(case: Case) -> Iterator[Finding]:
     )
 
 
-def not_compared(case: Case) -> Iterator[Finding]:
+def _not_compared(case: Case) -> Iterator[Finding]:
     """Find members whose state has not been compared with the others' for long."""
     if len(case.voters) < 2:
         return
@@ -255,12 +255,12 @@ def is_receiving(case: Case, member: MemberStatus) -> bool:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    unreachable,
-    no_contact,
-    snapshot_stuck,
-    learner_stuck,
-    lagging,
-    checkpoint_stuck,
-    not_compared,
-    log_long,
+    _unreachable,
+    _no_contact,
+    _snapshot_stuck,
+    _learner_stuck,
+    _lagging,
+    _checkpoint_stuck,
+    _not_compared,
+    _log_long,
 )

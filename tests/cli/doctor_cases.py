@@ -30,18 +30,18 @@ class Seen:
     direct: tuple[MemberStatus, ...] = ()
 
 
-def three(**third: Any) -> tuple[MemberStatus, ...]:
+def _three(**third: Any) -> tuple[MemberStatus, ...]:
     """Return a healthy cluster but for its third member."""
     return member(1), member(2), member(3, **third)
 
 
-def first(**told: Any) -> tuple[MemberStatus, ...]:
+def _first(**told: Any) -> tuple[MemberStatus, ...]:
     """Return a healthy cluster but for its leader."""
     return member(1, **told), member(2), member(3)
 
 
 CASES = [
-    Seen("a healthy cluster", three(), ()),
+    Seen("a healthy cluster", _three(), ()),
     Seen("five voters", tuple(member(n) for n in range(1, 6)), ()),
     Seen(
         "no majority",
@@ -61,7 +61,7 @@ CASES = [
     ),
     Seen(
         "states differ",
-        first(trouble="the members' states differ", trouble_reason="DIVERGED"),
+        _first(trouble="the members' states differ", trouble_reason="DIVERGED"),
         ((CRITICAL, "diverged", "States differ, and no majority agrees: n1 said so."),),
     ),
     Seen(
@@ -122,7 +122,7 @@ CASES = [
     ),
     Seen(
         "a learner that comes no nearer",
-        (*three(), learner(4, lag=60_000)),
+        (*_three(), learner(4, lag=60_000)),
         (
             (
                 WARNING,
@@ -130,23 +130,23 @@ CASES = [
                 "n4 is a learner, 60000 entries behind, and came no nearer in 5 s.",
             ),
         ),
-        before=(*three(), learner(4, lag=50_000)),
+        before=(*_three(), learner(4, lag=50_000)),
     ),
     Seen(
         "a learner that catches up",
-        (*three(), learner(4, lag=40_000)),
+        (*_three(), learner(4, lag=40_000)),
         (),
-        before=(*three(), learner(4, lag=50_000)),
+        before=(*_three(), learner(4, lag=50_000)),
     ),
     Seen(
         "a learner with a snapshot on its way",
-        (*first(snapshot_percent=60, snapshot_to=4), learner(4, lag=99_000)),
+        (*_first(snapshot_percent=60, snapshot_to=4), learner(4, lag=99_000)),
         (),
-        before=(*first(snapshot_percent=40, snapshot_to=4), learner(4, lag=98_000)),
+        before=(*_first(snapshot_percent=40, snapshot_to=4), learner(4, lag=98_000)),
     ),
     Seen(
         "a snapshot that does not get on",
-        (*first(snapshot_percent=40, snapshot_to=4), learner(4, lag=99_000)),
+        (*_first(snapshot_percent=40, snapshot_to=4), learner(4, lag=99_000)),
         (
             (
                 WARNING,
@@ -154,11 +154,11 @@ CASES = [
                 "The snapshot from n1 to n4 stayed at 40% for 5 s.",
             ),
         ),
-        before=(*first(snapshot_percent=40, snapshot_to=4), learner(4, lag=98_000)),
+        before=(*_first(snapshot_percent=40, snapshot_to=4), learner(4, lag=98_000)),
     ),
     Seen(
         "a voter that stays behind",
-        three(lag=20_000),
+        _three(lag=20_000),
         (
             (
                 WARNING,
@@ -166,18 +166,18 @@ CASES = [
                 "n3 is 20000 entries behind, and came no nearer in 5 s.",
             ),
         ),
-        before=three(lag=15_000),
+        before=_three(lag=15_000),
     ),
-    Seen("a voter that catches up", three(lag=14_000), (), before=three(lag=15_000)),
-    Seen("a small lag under load", three(lag=4000), (), before=three(lag=3000)),
+    Seen("a voter that catches up", _three(lag=14_000), (), before=_three(lag=15_000)),
+    Seen("a small lag under load", _three(lag=4000), (), before=_three(lag=3000)),
     Seen(
         "a member that hears no leader",
-        three(last_contact_ms=4000, role=MemberRole.PRE_CANDIDATE),
+        _three(last_contact_ms=4000, role=MemberRole.PRE_CANDIDATE),
         ((WARNING, "no_contact", "n3 has not heard of the leader for 4s."),),
     ),
     Seen(
         "a disk that is slow by itself",
-        three(sync_p50_us=25_000),
+        _three(sync_p50_us=25_000),
         (
             (
                 WARNING,
@@ -188,7 +188,7 @@ CASES = [
     ),
     Seen(
         "a disk that is slow beside the others",
-        three(sync_p50_us=6000),
+        _three(sync_p50_us=6000),
         (
             (
                 WARNING,
@@ -200,7 +200,7 @@ CASES = [
     ),
     Seen(
         "a disk that hung",
-        three(sync_max_us=900_000),
+        _three(sync_max_us=900_000),
         (
             (
                 WARNING,
@@ -216,7 +216,7 @@ CASES = [
     ),
     Seen(
         "a clock behind",
-        three(wall_ms=1_794_999_996_000),
+        _three(wall_ms=1_794_999_996_000),
         (
             (
                 WARNING,
@@ -227,7 +227,7 @@ CASES = [
     ),
     Seen(
         "a clock far ahead",
-        three(wall_ms=1_795_000_060_000),
+        _three(wall_ms=1_795_000_060_000),
         (
             (
                 CRITICAL,
@@ -238,7 +238,7 @@ CASES = [
     ),
     Seen(
         "an upgrade under way",
-        three(version="0.1.0", level=1, wall_ms=None, limits={}, compared_age_ms=None),
+        _three(version="0.1.0", level=1, wall_ms=None, limits={}, compared_age_ms=None),
         (
             (
                 NOTE,
@@ -250,7 +250,7 @@ CASES = [
     ),
     Seen(
         "a comparison long ago",
-        three(compared_age_ms=20 * 60_000, compared_index=50_000),
+        _three(compared_age_ms=20 * 60_000, compared_index=50_000),
         (
             (
                 WARNING,
@@ -261,7 +261,7 @@ CASES = [
     ),
     Seen(
         "no comparison at all",
-        three(compared_age_ms=None, compared_index=0),
+        _three(compared_age_ms=None, compared_index=0),
         (
             (
                 WARNING,
@@ -270,15 +270,15 @@ CASES = [
             ),
         ),
     ),
-    Seen("an idle cluster", three(compared_age_ms=3_600_000), ()),
+    Seen("an idle cluster", _three(compared_age_ms=3_600_000), ()),
     Seen(
         "a full disk",
-        three(is_disk_full=True, trouble="the disk is full", disk_free_bytes=0),
+        _three(is_disk_full=True, trouble="the disk is full", disk_free_bytes=0),
         ((CRITICAL, "disk_full", "The disk of n3 is full."),),
     ),
     Seen(
         "a disk that fills",
-        three(disk_free_bytes=5 * GIB),
+        _three(disk_free_bytes=5 * GIB),
         (
             (
                 WARNING,
@@ -289,7 +289,7 @@ CASES = [
     ),
     Seen(
         "a checkpoint that is not stored",
-        three(checkpoint_index=70_000),
+        _three(checkpoint_index=70_000),
         (
             (
                 WARNING,
@@ -298,17 +298,17 @@ CASES = [
                 " at 70000.",
             ),
         ),
-        before=three(checkpoint_index=70_000),
+        before=_three(checkpoint_index=70_000),
     ),
     Seen(
         "a checkpoint that comes a little later",
-        three(checkpoint_index=98_000),
+        _three(checkpoint_index=98_000),
         (),
-        before=three(checkpoint_index=70_000),
+        before=_three(checkpoint_index=70_000),
     ),
     Seen(
         "a change of members that does not end",
-        first(config_pending=True),
+        _first(config_pending=True),
         (
             (
                 WARNING,
@@ -316,13 +316,13 @@ CASES = [
                 "A change of the members has been in progress for more than 5 s.",
             ),
         ),
-        before=first(config_pending=True),
+        before=_first(config_pending=True),
     ),
     Seen(
         "a change of members that has just begun",
-        first(config_pending=True),
+        _first(config_pending=True),
         (),
-        before=first(),
+        before=_first(),
     ),
     Seen(
         "a log kept for a member that is down",
@@ -334,17 +334,17 @@ CASES = [
     ),
     Seen(
         "a long log and nobody down",
-        first(log_bytes=900 * MIB),
+        _first(log_bytes=900 * MIB),
         ((NOTE, "log_long", "The log is long on n1: up to 900M."),),
     ),
     Seen(
         "a loop that is held up",
-        three(loop_lag_max_us=400_000),
+        _three(loop_lag_max_us=400_000),
         ((WARNING, "loop_lag", "The work of n3 was held up for 400ms lately."),),
     ),
     Seen(
         "any other trouble",
-        three(trouble="this member is stopping", trouble_reason="SHUTTING_DOWN"),
+        _three(trouble="this member is stopping", trouble_reason="SHUTTING_DOWN"),
         ((WARNING, "trouble", "n3 says: this member is stopping."),),
     ),
     Seen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -145,8 +146,16 @@ async def test_no_leader_for_too_long_is_unavailable(
 async def test_the_refusal_is_told_and_not_who_else_is_down(
     server: ApiServer, node: SoloNode
 ) -> None:
-    node.refusing = NO_LEADER
-    endpoints = f"127.0.0.1:{server.port},127.0.0.1:1"
+    async def look_for_a_leader(
+        change: MemberChange, timeout_s: float
+    ) -> MemberInfo | Refusal:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), timeout_s)
+        return NO_LEADER
+
+    node.change_members = look_for_a_leader  # type: ignore[method-assign]  # this node's own
+    dead = ",".join(f"127.0.0.1:{port}" for port in range(1, 9))
+    endpoints = f"127.0.0.1:{server.port},{dead}"
     async with aio.connect(endpoints) as client:
         with pytest.raises(Unavailable, match="no member leads"):
             await client.cluster.add("n3", "h3:7401", timeout_s=0.5)
