@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,78 +13,14 @@ from raftd.node.roster import decode_roster
 from raftd.node.service import WriteCall
 from raftd.server.main import main
 from raftd.statemachine.restore import REVISIONS_SKIPPED
-from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.kv import PutKey
-from raftd.statemachine.schema.leases import GrantLease, LeaseGranted
 from raftd.storage.directory import DirectoryLock
 from raftd.storage.errors import StorageError
-from raftd.storage.identity import Identity
 from raftd.storage.open import open_stores
 from tests.node.cluster import Cluster
+from tests.server.survivors import CLUSTER, Old
 
 _CONFIRMED = "--others-are-gone-for-good"
-_CLUSTER = "test"
-
-
-class Old:
-    """What a cluster that lost its majority left behind."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data_dir = folder / "n1"
-        self.cluster = Cluster(folder, checkpoint_interval_ms=86_400_000)
-        self.members = ",".join(
-            f"{m.id}={m.name}@{m.peer}/{m.client}" for m in self.cluster.members
-        )
-        self.revision = 0
-        asyncio.run(self._live())
-
-    async def _live(self) -> None:
-        """Write before a checkpoint, behind it, and without a majority."""
-        cluster = self.cluster
-        async with cluster:
-            while (leader := await cluster.leader()).node_id != 1:
-                leader.driver.replica.core.transfer(NodeId(1))
-                leader.driver.wake()
-                await leader.leader_changed()
-            granted = await leader.write(
-                WriteCall(command=GrantLease(600_000, "somebody")), 10
-            )
-            assert isinstance(granted.answer, LeaseGranted)
-            lease = granted.answer.lease
-            await leader.write(WriteCall(command=PutKey(b"early", b"1")), 10)
-            pieces = await leader.backup(20)
-            assert not isinstance(pieces, Refusal)
-            async for _ in pieces:
-                pass
-            await leader.write(WriteCall(command=PutKey(b"late", b"2")), 10)
-            await leader.write(WriteCall(command=PutKey(b"gone", b"3", lease)), 10)
-            self.revision = leader.machine.revision
-            await cluster.stop(2, 3)
-            lost = await leader.write(WriteCall(command=PutKey(b"lone", b"4")), 0.1)
-            assert isinstance(lost.answer, Refusal)
-
-    def run(self, *more: str, cluster: str = _CLUSTER) -> Result:
-        words = ["recover", "--force-single", "--cluster", cluster, *more]
-        words += ["--node-id", "1", "--data-dir", str(self.data_dir)]
-        words += ["--members", self.members]
-        return CliRunner().invoke(main, words, catch_exceptions=False)
-
-    def identity(self) -> Identity:
-        async def read() -> Identity:
-            async with await open_stores(
-                self.data_dir, node_id=NodeId(1), cluster_name=_CLUSTER
-            ) as stores:
-                return stores.identity
-
-        return asyncio.run(read())
-
-    def copy(self, folder: Path) -> Old:
-        other = Old.__new__(Old)
-        other.data_dir = folder / "n1"
-        other.cluster, other.members = self.cluster, self.members
-        other.revision = self.revision
-        shutil.copytree(self.data_dir, other.data_dir)
-        return other
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +59,7 @@ def test_without_the_confirmation_it_only_says_what_it_would_do(old: Old) -> Non
     [
         ("recover",),
         ("recover", "--force-single"),
-        ("recover", "--cluster", _CLUSTER, _CONFIRMED),
+        ("recover", "--cluster", CLUSTER, _CONFIRMED),
     ],
 )
 def test_it_must_be_asked_for_in_full(old: Old, words: tuple[str, ...]) -> None:
@@ -154,7 +89,7 @@ def test_what_is_no_members_directory_is_refused(old: Old, tmp_path: Path) -> No
 
     async def make_blank() -> None:
         stores = await open_stores(
-            old.data_dir, node_id=NodeId(1), cluster_name=_CLUSTER
+            old.data_dir, node_id=NodeId(1), cluster_name=CLUSTER
         )
         await stores.close()
 
@@ -276,7 +211,7 @@ def test_the_roster_of_one_is_stored_for_whoever_joins(old: Old) -> None:
 
     async def read() -> bytes:
         async with await open_stores(
-            old.data_dir, node_id=NodeId(1), cluster_name=_CLUSTER
+            old.data_dir, node_id=NodeId(1), cluster_name=CLUSTER
         ) as stores:
             assert stores.state.meta is not None
             return stores.state.meta.membership
