@@ -20,7 +20,7 @@ from raftd.consensus.config import Config
 from raftd.consensus.core import Core
 from raftd.consensus.state import Persisted
 from raftd.consensus.types import Index, NodeId, Role, Term
-from raftd.node.backup import Backups, header_maker
+from raftd.node.backup import Backups, HeaderMaker, header_maker
 from raftd.node.checkpoints import Checkpoints
 from raftd.node.digests import Digests, Verdict
 from raftd.node.disk_guard import DataDisk, make_room
@@ -166,18 +166,8 @@ class App:
             changed=node.leader_changed,
         )
         node.desk = self._peer_service.desk = Desk(node, members, links)
-        self._backups = node.backups = Backups(
-            node,
-            links,
-            stores.state,
-            header_maker(
-                cluster_name=settings.cluster,
-                cluster_id=formed.cluster_id,
-                node_id=settings.node_id,
-                release=version("raftd"),
-                wall_ms=SystemClock().wall_ms,
-            ),
-        )
+        header = self._backup_header(formed)
+        self._backups = node.backups = Backups(node, links, stores.state, header)
         driver.replica.roster = roster
         driver.on_roster = self._on_roster
         self._on_roster(roster)
@@ -187,6 +177,15 @@ class App:
             driver.guard.begin_full()
         driver.start()
         members.start()
+
+    def _backup_header(self, formed: Formed) -> HeaderMaker:
+        return header_maker(
+            cluster_name=self._settings.cluster,
+            cluster_id=formed.cluster_id,
+            node_id=self._settings.node_id,
+            release=version("raftd"),
+            wall_ms=SystemClock().wall_ms,
+        )
 
     def _load(self, stores: Stores) -> Machine:
         limits = self._settings.limits.of_apply()
