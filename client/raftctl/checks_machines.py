@@ -32,6 +32,8 @@ SYNC_MAX_US: Final = 500_000
 SYNC_RATIO: Final = 5
 SYNC_RATIO_US: Final = 3000
 """Below it nobody minds how much quicker the others are."""
+CATCH_UP_MS: Final = 60_000
+"""Until then a member's newest writes may be large ones, of its catching up."""
 LOOP_LAG_US: Final = 250_000
 """A quarter of an election timeout of the default."""
 
@@ -98,7 +100,7 @@ def _slowness(case: Case, member: MemberStatus) -> str:
     if p50_us > SYNC_P50_US:
         return p50
     others = [each.sync_p50_us for each in case.others(member) if each.sync_p50_us]
-    if others and p50_us > SYNC_RATIO_US:
+    if others and p50_us > SYNC_RATIO_US and member.uptime_ms > CATCH_UP_MS:
         usual_us = statistics.median_low(others)
         if p50_us > SYNC_RATIO * usual_us:
             return f"{p50}, the others' {_in_ms(usual_us)}"

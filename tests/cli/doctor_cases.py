@@ -199,6 +199,11 @@ CASES = [
         ),
     ),
     Seen(
+        "a member that has just caught up in large writes",
+        _three(sync_p50_us=16_000, uptime_ms=20_000),
+        (),
+    ),
+    Seen(
         "a disk that hung",
         _three(sync_max_us=900_000),
         (
