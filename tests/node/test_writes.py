@@ -9,7 +9,7 @@ import pytest
 
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import Write
-from raftd.consensus.types import Index, NodeId
+from raftd.consensus.types import Index, Membership, NodeId, Term
 from raftd.node.driver import Driver
 from raftd.node.errors import LinkDown, LinkLost
 from raftd.node.node import Node
@@ -22,12 +22,14 @@ from raftd.node.refusals import (
     LEADERSHIP_LOST,
     NOT_APPLIED,
 )
+from raftd.node.roster import LEVEL, Roster
 from raftd.node.service import WriteCall
 from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import encode_answer
 from raftd.statemachine.schema.kv import PutKey
+from raftd.storage.types import InstallMark
 from tests.node.lone import core_of
 
 
@@ -45,6 +47,9 @@ class _World:
 
     def is_up(self, peer: NodeId) -> bool:
         return True
+
+    def level(self, peer: NodeId) -> int:
+        return LEVEL
 
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         call = decode_call(request)
@@ -78,6 +83,9 @@ class _World:
     async def cut_prefix(self, upto: Index) -> None:
         return
 
+    async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
+        return
+
     def monotonic_ms(self) -> int:
         return self.now_ms
 
@@ -103,7 +111,7 @@ class _Follower:
         self.node = Node(
             self.driver,
             world,
-            (),
+            Roster(Membership((NodeId(1), NodeId(2), NodeId(3)))),
             node_id=1,
             cluster_id=b"c",
             settings=ReplicaSettings(),
