@@ -35,7 +35,11 @@ class LogCut:
         # Bytes applied up to and with some entries, about every MiB.
         self._indexes: list[int] = []
         self._totals: list[int] = []
-        self._lived: frozenset[NodeId] = frozenset()
+        self._lived: frozenset[NodeId] | None = None
+
+    def start_term(self) -> None:
+        """Begin to lead: nobody is known to be gone."""
+        self._lived = None
 
     def note_applied(self, index: int, payload_bytes: int) -> None:
         """Count an entry."""
@@ -67,7 +71,8 @@ class LogCut:
             followers: As their leader sees them.
         """
         lives = frozenset(node for node, seen in followers.items() if seen.is_active)
-        kept_for, self._lived = lives | self._lived, lives
+        lived = self._lived if self._lived is not None else frozenset(followers)
+        kept_for, self._lived = lives | lived, lives
         cut = own_index
         for node, seen in followers.items():
             if node not in kept_for:

@@ -54,6 +54,10 @@ class Marks:
 
     def start_term(self, monotonic_ms: int) -> None:
         """Begin to lead: what was proposed before no longer counts."""
+        self._cut.start_term()
+        self._await_next(monotonic_ms)
+
+    def _await_next(self, monotonic_ms: int) -> None:
         self._due_ms = monotonic_ms + self._settings.mark_interval_ms
         self._is_pending = False
 
@@ -67,7 +71,7 @@ class Marks:
         self._bytes = 0
         self._last = index
         self._cut.note_first(self._core.first_index)
-        self.start_term(monotonic_ms)
+        self._await_next(monotonic_ms)
 
     def note_installed(self, index: int, digest: bytes, monotonic_ms: int) -> None:
         """Another's checkpoint took the place of this member's state."""

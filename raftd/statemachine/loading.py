@@ -9,7 +9,7 @@ Source: DESIGN.md section 6 (a snapshot's rows become a state).
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, TypeVar
 
 from raftd.statemachine.rows import Row
@@ -36,6 +36,9 @@ STEP_BYTES: Final = 128 * 1024
 ROW_OVERHEAD_BYTES: Final = STEP_BYTES // STEP_ROWS
 """each of which counts as so many bytes at least."""
 
+_PARTS: Final = 256
+"""Of a table: by the last byte of the key, which is a number's lowest mostly."""
+
 _BUCKET_KEYS: Final = 2048
 """Keys sorted at once."""
 
@@ -44,29 +47,40 @@ _SAMPLE: Final = 8
 
 
 class RowsByTable:
-    """The newest rows of each table."""
+    """The newest rows of each table.
+
+    They lie in many small dicts: a large one takes long each time that it grows.
+    """
 
     __slots__ = ("_tables",)
 
     def __init__(self) -> None:
-        self._tables: dict[int, dict[bytes, bytes]] = {}
+        self._tables: dict[int, list[dict[bytes, bytes]]] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take in rows, later ones in the place of earlier ones."""
         tables = self._tables
         for table, key, value in rows:
-            found = tables.get(table)
-            if found is None:
-                found = tables[table] = {}
+            parts = tables.get(table)
+            if parts is None:
+                parts = tables[table] = [{} for _ in range(_PARTS)]
+            found = parts[key[-1] if key else 0]
             if value is None:
                 found.pop(key, None)
             else:
                 found[key] = value
 
-    def take(self) -> Iterator[tuple[int, dict[bytes, bytes]]]:
-        """Give each table with its rows, by number, and forget them."""
-        for number in sorted(self._tables):
-            yield number, self._tables.pop(number)
+    def tables(self) -> list[int]:
+        """Return the tables that have rows, by number."""
+        return sorted(self._tables)
+
+    def keys(self, table: int) -> Iterator[bytes]:
+        """Give the keys of a table, in any order."""
+        return chain.from_iterable(self._tables[table])
+
+    def take(self, table: int, key: bytes) -> bytes:
+        """Give a row and forget it."""
+        return self._tables[table][key[-1] if key else 0].pop(key)
 
 
 def in_steps(items: Iterable[T], act: Callable[[T], None]) -> Iterator[None]:

@@ -280,16 +280,14 @@ class Machine:
 
     def load_steps(self, rows: RowsByTable) -> Iterator[None]:
         """Take up all rows, in small steps; only for a machine that is still empty."""
-        for number, found in rows.take():
-            table = Table(number)
+        for number in rows.tables():
+            unpack = key_unpacker(Table(number))
             load = self._by_table[number].load_row
-            unpack = key_unpacker(table)
             keys: list[bytes] = []
-            yield from sort(found, keys)
-            take = found.pop
+            yield from sort(rows.keys(number), keys)
             room_bytes = STEP_BYTES
             for key in keys:
-                value = take(key)
+                value = rows.take(number, key)
                 load(number, unpack(key), value)
                 room_bytes -= ROW_OVERHEAD_BYTES + len(value)
                 if room_bytes <= 0:

@@ -1,52 +1,210 @@
-"""Snapshots between whole nodes: sent, broken off, resumed, installed, compared."""
+"""Snapshots between whole nodes: sent, broken off, resumed, and begun anew."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from raftd.node.node import Node
-from raftd.node.service import WriteCall
-from raftd.statemachine.schema.kv import KeyPut, PutKey
+import pytest
+
+from raftd.consensus.types import NodeId
+from raftd.node import snapshots_out
+from raftd.node.peer_calls import OfferSnapshot, SendChunks
+from raftd.node.snapshots_in import SnapshotsIn
+from raftd.statemachine.machine import Machine
+from raftd.storage.errors import StorageError
+from raftd.storage.state_store import StateStore
 from tests.node.cluster import Cluster
-
-_CUTTING = {
-    "checkpoint_log_bytes": 65_536,
-    "checkpoint_interval_ms": 600_000,
-    "log_keep_bytes": 65_536,
-}
-
-
-async def _put(node: Node, key: bytes, value: bytes = b"v" * 2000) -> int:
-    answered = await node.write(WriteCall(command=PutKey(key, value)), 10)
-    assert isinstance(answered.answer, KeyPut), answered
-    return answered.revision
+from tests.node.snapshot_tools import (
+    CUTTING,
+    StageTap,
+    break_link,
+    compared_beyond,
+    cut_beyond,
+    put,
+)
 
 
-async def _cut_beyond(cluster: Cluster, index: int) -> None:
-    """Write until the leader's log begins behind an index."""
+@pytest.fixture
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send one chunk at a time, so that there is a middle to break off in."""
+    monkeypatch.setattr(snapshots_out, "_PIECE_BYTES", 1)
+
+
+async def _leave_behind(cluster: Cluster) -> int:
+    """Stop a follower until it needs a snapshot; returns its id."""
+    follower = await cluster.follower()
+    node_id = follower.node_id
+    await put(await cluster.leader(), b"early")
+    await cluster.applied_everywhere()
+    index = follower.machine.applied_index
+    await cluster.stop(node_id)
     leader = await cluster.leader()
-    count = 0
-    while leader.driver.replica.core.first_index <= index + 1:
-        await _put(leader, b"k%d" % (count % 300))
-        count += 1
+    for number in range(200):
+        await put(leader, b"k%d" % number)
+    await cut_beyond(cluster, index + 1)
+    return node_id
 
 
 async def test_a_follower_that_was_away_for_long_gets_a_snapshot(
     tmp_path: Path,
 ) -> None:
-    async with Cluster(tmp_path, **_CUTTING) as cluster:
-        follower = await cluster.follower()
-        node_id = follower.node_id
-        await _put(await cluster.leader(), b"early", b"1")
-        await cluster.applied_everywhere()
-        index = follower.machine.applied_index
-        await cluster.stop(node_id)
-        await _cut_beyond(cluster, index)
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
         await cluster.start(node_id)
-        async with asyncio.timeout(20):
-            await cluster.applied_everywhere()
+        await cluster.applied_everywhere()
         again = cluster.node(node_id)
+        core = again.driver.replica.core
+        assert core.first_index > 2
+        await compared_beyond(cluster, core.last_index)
         leader = await cluster.leader()
         assert again.machine.kv.count_all == leader.machine.kv.count_all
-        assert again.driver.replica.core.first_index > index + 1
+        await cluster.stop(node_id)
+        await cluster.start(node_id)
+        await cluster.applied_everywhere()
+        assert cluster.node(node_id).machine.digest_index >= core.first_index - 1
+
+
+@pytest.mark.usefixtures("_small_pieces")
+async def test_a_broken_link_goes_on_at_the_chunk_where_it_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        tap = StageTap(node_id, monkeypatch)
+        tap.hold(2)
+        await cluster.start(node_id)
+        await tap.is_held.wait()
+        leader = await cluster.leader()
+        break_link(cluster.apps[leader.node_id], node_id)
+        tap.go_on()
+        await cluster.applied_everywhere()
+        offers = dict.fromkeys(offer for offer, _ in tap.staged)
+        assert len(offers) == 1, "it was offered again as the same"
+        numbers = [first for _, first in tap.staged]
+        assert numbers == sorted(numbers)
+        assert numbers.count(0) == 1
+        assert numbers[-1] > 2
+        await compared_beyond(cluster, cluster.node(node_id).machine.digest_index)
+
+
+@pytest.mark.usefixtures("_small_pieces")
+async def test_a_new_leader_offers_its_own_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        tap = StageTap(node_id, monkeypatch)
+        tap.hold(1)
+        await cluster.start(node_id)
+        await tap.is_held.wait()
+        old = await cluster.leader()
+        old.driver.hand_over()
+        while old.may_lead:
+            await old.leader_changed()
+        new = await cluster.leader()
+        assert new.node_id not in (old.node_id, node_id)
+        tap.go_on()
+        await cluster.applied_everywhere()
+        assert len(dict.fromkeys(offer for offer, _ in tap.staged)) == 2
+        await compared_beyond(cluster, cluster.node(node_id).machine.digest_index)
+
+
+async def test_a_receiver_that_stops_between_stage_and_finish_needs_no_chunk_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        tap = StageTap(node_id, monkeypatch)
+        is_whole = asyncio.Event()
+
+        async def stuck(*_: object) -> Machine:
+            is_whole.set()
+            await asyncio.Event().wait()
+            raise AssertionError("it is cancelled")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SnapshotsIn, "_load", stuck)
+            await cluster.start(node_id)
+            await is_whole.wait()
+            await cluster.stop(node_id)
+        staged = len(tap.staged)
+        await cluster.start(node_id)
+        await cluster.applied_everywhere()
+        assert len(tap.staged) == staged
+        await compared_beyond(cluster, cluster.node(node_id).machine.digest_index)
+
+
+async def test_a_row_that_was_altered_on_its_way_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        altered = 0
+
+        def alter(
+            offer_id: bytes,
+            first: int,
+            chunks: tuple[bytes, ...],
+            crcs: tuple[int, ...],
+        ) -> SendChunks:
+            nonlocal altered
+            if not altered:
+                altered += 1
+                chunks = (b"\x00" + chunks[0][1:], *chunks[1:])
+            return SendChunks(offer_id, first, chunks, crcs)
+
+        monkeypatch.setattr(snapshots_out, "SendChunks", alter)
+        await cluster.start(node_id)
+        await cluster.applied_everywhere()
+        assert altered
+        await compared_beyond(cluster, cluster.node(node_id).machine.digest_index)
+
+
+async def test_a_snapshot_of_what_is_committed_here_is_not_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        leader, follower = await cluster.leader(), await cluster.follower()
+        await put(leader, b"a")
+        await cluster.applied_everywhere()
+        tap = StageTap(follower.node_id, monkeypatch)
+        core = follower.driver.replica.core
+        receiver = cluster.apps[follower.node_id]._snapshots_in  # noqa: SLF001  # asked directly
+        assert receiver is not None
+        offer = OfferSnapshot(
+            b"o" * 16, core.term, core.commit_index, core.term, b"", b"", 1, 1
+        )
+        told = await receiver.answer(NodeId(leader.node_id), offer)
+        assert told.is_done
+        other = NodeId(6 - leader.node_id - follower.node_id)
+        refused = await receiver.answer(other, offer)
+        assert refused.refusal
+        assert not refused.is_done
+        assert not tap.staged
+
+
+async def test_a_failed_merge_is_tried_again_after_the_next_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = asyncio.Event()
+    tries = 0
+
+    async def merge(_: StateStore) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise StorageError("The merge failed with exit code 1.")
+        merged.set()
+        return True
+
+    monkeypatch.setattr(StateStore, "merge", merge)
+    monkeypatch.setattr("raftd.storage.types._MERGE_BYTES_MIN", 1)
+    async with Cluster(tmp_path, size=1, **CUTTING) as cluster:
+        node = await cluster.leader()
+        count = 0
+        while not merged.is_set():
+            await put(node, b"k%d" % count)
+            count += 1
+        assert tries == 2
+        assert not node.driver.failed.done()

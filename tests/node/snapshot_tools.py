@@ -1,0 +1,142 @@
+"""What the tests of snapshots share: clusters that cut their logs, and taps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pytest
+
+from raftd.consensus.messages import Message
+from raftd.consensus.types import NodeId
+from raftd.node.node import Node
+from raftd.node.service import WriteCall
+from raftd.server.app import App
+from raftd.statemachine.schema.kv import KeyPut, PutKey
+from raftd.storage.state_store import StateStore
+from raftd.transport.links import Links
+from tests.node.cluster import Cluster
+
+__all__ = [
+    "CUTTING",
+    "Filter",
+    "StageTap",
+    "break_link",
+    "compared_beyond",
+    "cut_beyond",
+    "links_of",
+    "put",
+]
+
+CUTTING: Final = {
+    "checkpoint_log_bytes": 65_536,
+    "checkpoint_interval_ms": 600_000,
+    "log_keep_bytes": 65_536,
+}
+"""Settings under which a follower that misses a few hundred KiB needs a snapshot."""
+
+_KEYS: Final = 300
+_VALUE: Final = b"v" * 2000
+
+
+async def put(node: Node, key: bytes, value: bytes = _VALUE) -> int:
+    """Write one key; returns its revision."""
+    answered = await node.write(WriteCall(command=PutKey(key, value)), 10)
+    assert isinstance(answered.answer, KeyPut), answered
+    return answered.revision
+
+
+async def cut_beyond(cluster: Cluster, index: int) -> None:
+    """Write until the leader's log begins behind an index."""
+    count = 0
+    while (leader := await cluster.leader()).driver.replica.core.first_index <= index:
+        await put(leader, b"k%d" % (count % _KEYS))
+        count += 1
+
+
+async def compared_beyond(cluster: Cluster, index: int) -> None:
+    """Write until all members agree on their digests at a mark behind an index."""
+    count = 0
+    while True:
+        leader = await cluster.leader()
+        states = await leader.status(is_for_all=True)
+        if len(states) == len(cluster.apps) and all(
+            state.compared_index > index for state in states
+        ):
+            break
+        await put(leader, b"k%d" % (count % _KEYS))
+        count += 1
+    assert all(state.trouble == "" for state in states)
+
+
+def links_of(app: App) -> Links:
+    """Return the links of a node, to break or to filter them."""
+    neighbours = app._neighbours  # noqa: SLF001  # nothing but a test breaks a link
+    assert neighbours is not None
+    return neighbours.links
+
+
+def break_link(app: App, peer: int) -> None:
+    """Break the link that a node has dialled to another."""
+    link = links_of(app)._dialled[NodeId(peer)]  # noqa: SLF001  # as above
+    transport = link._transport  # noqa: SLF001  # as above
+    assert transport is not None
+    transport.abort()
+
+
+class Filter:
+    """Drops what one node sends to another, until it is taken away."""
+
+    def __init__(self, app: App, to: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        links = links_of(app)
+        send = links.send
+
+        def filtered(peer: NodeId, messages: Sequence[Message]) -> None:
+            if peer != to or not self.is_on:
+                send(peer, messages)
+
+        self.is_on = True
+        monkeypatch.setattr(links, "send", filtered)
+
+
+class StageTap:
+    """Sees each piece that one node stages, and may hold it up.
+
+    Attributes:
+        staged: (offer id, number of the first chunk) of each piece, as it came.
+    """
+
+    def __init__(self, node_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.staged: list[tuple[bytes, int]] = []
+        self.is_held = asyncio.Event()
+        self._may_go_on = asyncio.Event()
+        self._may_go_on.set()
+        self._hold_from: Callable[[int], bool] = _never
+        stage = StateStore.stage
+
+        async def tapped(
+            store: StateStore, offer_id: bytes, first: int, chunks: Sequence[bytes]
+        ) -> None:
+            if store.files[0].parent.name == f"n{node_id}":
+                if self._hold_from(first):
+                    self.is_held.set()
+                    await self._may_go_on.wait()
+                self.staged.append((offer_id, first))
+            await stage(store, offer_id, first, chunks)
+
+        monkeypatch.setattr(StateStore, "stage", tapped)
+
+    def hold(self, first: int) -> None:
+        """Hold up pieces from this chunk on."""
+        self._may_go_on.clear()
+        self._hold_from = lambda number: number >= first
+
+    def go_on(self) -> None:
+        """Hold up nothing any more."""
+        self._hold_from = _never
+        self._may_go_on.set()
+
+
+def _never(_: int) -> bool:
+    return False
