@@ -223,6 +223,9 @@ class StateStore:
         async with self._lock:
             if self._mark.meta == meta:
                 return
+            if not count:
+                # Nothing came that could have begun the staging.
+                await self._staging.add(offer_id, 0, [], await self._read_base())
             mark = CheckpointMark(meta, self._mark.last_delta)
 
             def adopt() -> None:

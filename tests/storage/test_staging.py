@@ -79,11 +79,15 @@ async def test_staging_goes_on_after_a_restart(tmp_path: Path) -> None:
             assert list(stores.state.load_staged(OFFER)) == STAGED_ROWS
 
 
-async def test_an_empty_snapshot_can_be_staged_and_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_staged", [False, True])
+async def test_an_empty_snapshot_can_be_installed(
+    tmp_path: Path, *, is_staged: bool
+) -> None:
     async with open_node(tmp_path) as stores:
         await fill_log(stores)
         await stores.state.checkpoint(meta(10), pack([row(1, b"old")]))
-        await stores.state.stage(OFFER, 0, [])
+        if is_staged:
+            await stores.state.stage(OFFER, 0, [])
         await stores.state.install(OFFER, 0, INSTALLED)
         await stores.log.reset(Index(90), Term(2), MARK)
         assert rows_of(stores) == {}
