@@ -140,6 +140,33 @@ async def test_a_merge_beside_it_does_not_show(tmp_path: Path) -> None:
         assert _restoring(path).keys == 21
 
 
+async def test_nothing_is_marked_again_while_nothing_is_written(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1, **_LATER) as cluster:
+        node = await cluster.leader()
+        await _put(node, b"k")
+        first = await _save(node, tmp_path / "a")
+        again = await _save(node, tmp_path / "b")
+        assert again.index == first.index == node.machine.applied_index
+        await _put(node, b"k")
+        assert (await _save(node, tmp_path / "c")).index > first.index
+
+
+async def test_another_leader_does_what_the_old_one_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **_LATER) as cluster:
+        leader, follower = await cluster.leader(), await cluster.follower()
+        await _put(leader, b"k")
+        asked = asyncio.Event()
+        monkeypatch.setattr(leader, "mark_beyond", lambda index: asked.set())
+        saving = asyncio.create_task(_save(follower, tmp_path / "b"))
+        await asked.wait()
+        await cluster.stop(leader.node_id)
+        header = await saving
+        assert header.node_id == follower.node_id
+        assert _restoring(tmp_path / "b").keys == 1
+
+
 async def test_without_a_majority_there_is_none(tmp_path: Path) -> None:
     async with Cluster(tmp_path, **_LATER) as cluster:
         leader = await cluster.leader()

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from raftd.consensus.types import NodeId
+from raftd.consensus.ready import Write
+from raftd.consensus.types import Entry, EntryKind, HardState, Index, NodeId, Term
 from raftd.node.roster import decode_roster
 from raftd.node.service import WriteCall
 from raftd.server.main import main
 from raftd.statemachine.restore import REVISIONS_SKIPPED
+from raftd.statemachine.schema.entry import encode_batch, seal
 from raftd.statemachine.schema.kv import PutKey
 from raftd.storage.directory import DirectoryLock
 from raftd.storage.errors import StorageError
@@ -222,3 +224,45 @@ def test_the_roster_of_one_is_stored_for_whoever_joins(old: Old) -> None:
     assert record.peer_address == str(old.cluster.members[0].peer)
     assert record.incarnation == old.identity().incarnation
     assert roster.origin == (1,)
+
+
+def test_a_directory_of_the_release_before_is_recovered_too(
+    old: Old, tmp_path: Path
+) -> None:
+    """It is bound, has a log, and neither a checkpoint nor records of the members."""
+    old.data_dir = tmp_path / "before"
+
+    async def make() -> None:
+        async with await open_stores(
+            old.data_dir, node_id=NodeId(1), cluster_name=CLUSTER
+        ) as stores:
+            mine = stores.identity.incarnation
+            peers = {NodeId(1): mine, NodeId(2): b"b" * 16, NodeId(3): b"c" * 16}
+            await stores.bind_cluster(b"i" * 16, peers)
+            entries = (
+                Entry(Index(1), Term(2), EntryKind.NORMAL, b""),
+                Entry(Index(2), Term(2), EntryKind.NORMAL, _put_entry(b"k")),
+            )
+            hard_state = HardState(Term(3), NodeId(1))
+            await stores.log.write(Write(1, hard_state, None, entries, Index(1)))
+
+    asyncio.run(make())
+    result = old.run(_CONFIRMED)
+    assert result.exit_code == 0, result.output
+    assert "entry 2 of term 2: 1 keys" in result.output
+
+    async def read() -> None:
+        async with await open_stores(
+            old.data_dir, node_id=NodeId(1), cluster_name=CLUSTER
+        ) as stores:
+            meta = stores.state.meta
+            assert meta is not None
+            (record,) = decode_roster(meta.membership).members
+            assert record.peer_address == str(old.cluster.members[0].peer)
+            assert (meta.applied_index, meta.applied_term) == (2, 2)
+
+    asyncio.run(read())
+
+
+def _put_entry(key: bytes) -> bytes:
+    return encode_batch(1000, 1000, (), [seal(0, 0, 0, PutKey(key, b"v"))])

@@ -11,16 +11,20 @@ from click.testing import CliRunner, Result
 
 from raftd.consensus.types import HardState, NodeId, Term
 from raftd.node.roster import decode_roster
+from raftd.node.service import WatchKind, WatchSpec, WriteCall
 from raftd.server.main import main
 from raftd.statemachine.limits import DEFAULT_LIMITS
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.restore import REVISIONS_SKIPPED
+from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.jobs import JobState
+from raftd.statemachine.schema.kv import KeyPut, PutKey
 from raftd.storage import offline
 from raftd.storage.errors import DiskFull
 from raftd.storage.identity import Identity
 from raftd.storage.open import open_stores
 from raftd.storage.types import CheckpointMeta
+from tests.node.cluster import Cluster
 from tests.server.backups import MEMBERS, make_backup, sample_state
 from tests.structure import ROOT
 
@@ -137,6 +141,34 @@ def test_claims_have_ended_and_everything_else_is_there(
         (JobState.SCHEDULED, 0),
     ]
     machine.queues.audit()
+
+
+def test_one_member_alone_serves_what_three_had(tmp_path: Path, file: Path) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    (member,) = cluster.members
+    members = f"1={member.name}@{member.peer}/{member.client}"
+    data_dir = cluster.settings(1).data_dir
+    flags = ("--members", members, "--cluster", "test")
+    assert _restore(file, data_dir, *flags).exit_code == 0
+
+    async def serve() -> None:
+        async with cluster:
+            node = await cluster.leader()
+            old_rev = sample_state().machine.revision
+            watch = node.watch(
+                WatchSpec(keep=lambda _: True, from_rev=old_rev, snapshot=lambda _: [])
+            )
+            assert not isinstance(watch, Refusal)
+            batch = await watch.next()
+            assert batch.kind is WatchKind.RESYNC
+            assert batch.revision > REVISIONS_SKIPPED
+            watch.close()
+            answered = await node.write(WriteCall(command=PutKey(b"k", b"v")), 10)
+            assert isinstance(answered.answer, KeyPut)
+            assert answered.answer.mod_rev > batch.revision
+            assert node.driver.replica.roster.membership.voters == (1,)
+
+    asyncio.run(serve())
 
 
 def test_another_file_or_list_of_members_makes_another_origin(
