@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +57,21 @@ def test_save_writes_the_file_and_says_of_what(
     assert found["blake2b"] == hashlib.blake2b(FILE, digest_size=32).hexdigest()
     assert (found["cluster"], found["member"]) == ("shop", "n1")
     assert [each.name for each in tmp_path.iterdir()] == ["b.backup"]
+
+
+def test_progress_is_shown_on_a_terminal_only(fake: FakeMember, tmp_path: Path) -> None:
+    shown, terminal = os.openpty()
+    target = tmp_path / "shop.backup"
+    done = subprocess.run(
+        [sys.executable, "-m", "raftctl.main", "backup", "save", str(target)],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        check=True,
+    )
+    os.close(terminal)
+    assert b"shop.backup" in os.read(shown, 65_536)
+    os.close(shown)
+    assert done.stdout.decode() == f"{target}: 3.9K of cluster shop, by n1\n"
 
 
 @pytest.mark.parametrize(

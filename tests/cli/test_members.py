@@ -261,3 +261,20 @@ def test_no_cluster_is_code_six(offline: Ctl, line: list[str]) -> None:
     ran = offline("--endpoints", "127.0.0.1:1", "--timeout", "200ms", *line)
     assert ran.code == ExitCode.UNAVAILABLE
     assert "check raftctl status and --endpoints (127.0.0.1:1)" in ran.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *([noun] for noun in ("member", "leader", "backup", "doctor")),
+        *(["member", verb] for verb in ("ls", "add", "remove", "replace", "update")),
+        ["leader", "transfer"],
+        ["backup", "save"],
+        ["backup", "info"],
+    ],
+)
+def test_every_level_has_help(offline: Ctl, line: list[str]) -> None:
+    ran = offline(*line, "-h")
+    assert ran.code == ExitCode.OK
+    assert ran.text.startswith(f"Usage: raftctl {line[0]}")
+    assert "--endpoints" in ran.text
