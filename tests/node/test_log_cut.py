@@ -1,0 +1,79 @@
+"""How much of the log is kept: for who lives, within the bound."""
+
+from __future__ import annotations
+
+from raftd.consensus.progress import ProgressState
+from raftd.consensus.types import Index, NodeId
+from raftd.consensus.view import FollowerView
+from raftd.node.log_cut import LogCut
+
+_MIB = 1 << 20
+_KEEP = 8 * _MIB
+_LAST = 100
+
+
+def _cut(keep_bytes: int = _KEEP) -> LogCut:
+    """Count a log of entries of one MiB."""
+    cut = LogCut(keep_bytes)
+    for index in range(1, _LAST + 1):
+        cut.note_applied(index, _MIB)
+    return cut
+
+
+def _follower(
+    match: int,
+    *,
+    is_active: bool = True,
+    state: ProgressState = ProgressState.REPLICATE,
+    snapshot: int = 0,
+) -> FollowerView:
+    return FollowerView(
+        Index(match), Index(match + 1), state, is_active, Index(snapshot)
+    )
+
+
+def _choose(cut: LogCut, *followers: FollowerView, state_index: int = 90) -> int:
+    views = {NodeId(number + 2): seen for number, seen in enumerate(followers)}
+    return cut.choose(_LAST, state_index, views)
+
+
+def test_nothing_is_kept_for_a_member_alone() -> None:
+    assert _choose(_cut()) == _LAST
+
+
+def test_the_slowest_that_lives_keeps_what_it_needs() -> None:
+    assert _choose(_cut(), _follower(97), _follower(99)) == 97
+
+
+def test_beyond_the_bound_the_slow_one_does_not_count() -> None:
+    assert _choose(_cut(), _follower(80), _follower(96)) == 96
+    assert _choose(_cut(100 * 2 * _MIB), _follower(80), _follower(96)) == 80
+
+
+def test_who_is_gone_keeps_the_log_for_one_more_mark_only() -> None:
+    cut = _cut()
+    gone = _follower(96, is_active=False)
+    assert _choose(cut, gone, _follower(99)) == 96
+    assert _choose(cut, gone, _follower(99)) == 99
+    cut.start_term()
+    assert _choose(cut, gone, _follower(99)) == 96
+
+
+def test_a_snapshot_on_its_way_keeps_what_follows_it_longer() -> None:
+    sending = _follower(0, state=ProgressState.SNAPSHOT, snapshot=75)
+    assert _choose(_cut(), sending, _follower(99)) == 75
+    assert _choose(_cut(2 * _MIB), sending, _follower(99)) == 99
+
+
+def test_a_snapshot_that_has_not_begun_will_be_the_newest_checkpoint() -> None:
+    waiting = _follower(0, state=ProgressState.SNAPSHOT)
+    assert _choose(_cut(), waiting, _follower(99), state_index=90) == 90
+
+
+def test_the_bytes_are_counted_from_any_entry_and_forgotten_with_the_log() -> None:
+    cut = _cut()
+    before = cut.bytes_behind(90)
+    assert 10 * _MIB <= before <= 12 * _MIB
+    cut.note_first(80)
+    assert cut.bytes_behind(90) == before
+    assert cut.bytes_behind(_LAST) <= _MIB
