@@ -113,7 +113,7 @@ class _Scale:
             for start in starts:
                 end = min(start + _OPS_PER_TXN, self._keys)
                 ops = [txn.put(f"k/{n:09}", _VALUE) for n in range(start, end)]
-                await self._client.txn().then(*ops).commit()
+                await self._client.txn().then(*ops).commit(timeout_s=_DEADLINE_S)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(_FILLERS):
@@ -227,7 +227,7 @@ async def _measure(keys: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale")
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.scale")
     parser.add_argument("--keys", type=int, default=1_000_000, metavar="N")
     options = parser.parse_args(arguments)
     try:
