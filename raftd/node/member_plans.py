@@ -241,7 +241,7 @@ def _fresh_records(roster: Roster, sight: Sight) -> list[MemberRecord]:
 
     Before the first time each member has records of its own making.
     """
-    is_first = roster.level < CHANGES_LEVEL
+    is_first = all(record.level < CHANGES_LEVEL for record in roster.members)
     found = []
     for node_id in roster.membership.members:
         old = roster.get(node_id) or MemberRecord(node_id, f"n{node_id}", "", "")

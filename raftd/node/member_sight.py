@@ -48,8 +48,11 @@ class Sight:
 
 
 def unready(roster: Roster, sight: Sight, leaving: Iterable[int] = ()) -> list[int]:
-    """Return the members that may not know entries which change the members."""
-    gone = tuple(leaving)
+    """Return the members that may not know entries which change the members.
+
+    Who leaves, or is being replaced, need not know them.
+    """
+    gone = (*leaving, *(record.replaces for record in roster.members))
     behind = []
     for node_id in roster.membership.members:
         record, shown = roster.get(node_id), sight.shown.get(node_id)

@@ -189,6 +189,18 @@ def test_who_has_not_shown_it_may_be_removed_or_replaced_all_the_same() -> None:
         assert (levels[NodeId(1)], levels[NodeId(2)]) == (2, 2)
 
 
+def test_who_is_being_replaced_holds_nothing_up_and_nothing_is_recorded_twice() -> None:
+    old = _roster(level=1)
+    change, node_id = _planned(old, ReplaceMember(3, "x", "h:1"), _sight((1, 2)))
+    roster = _applied(old, change)
+    assert news(roster, _sight((1, 2))) is None, "the same again and again"
+    binding = news(roster, _sight((1, 2, node_id)))
+    assert binding is not None
+    bound = _applied(roster, binding)
+    assert news(bound, _sight((1, 2, node_id))) is None
+    assert promotion(bound, NodeId(node_id), _sight((1, 2, node_id))) is not None
+
+
 def test_the_first_change_records_every_member_as_it_shows_itself() -> None:
     bare = first_roster((1, 2, 3))
     change = news(bare, _sight((1, 2, 3)))
