@@ -37,6 +37,8 @@ class Marks:
         self._core: Final = core
         self._settings: Final = settings
         self._cut: Final = LogCut(settings.log_keep_bytes)
+        self.may_send_snapshots: Callable[[], bool] = _always
+        """Whether every member could take one; else nobody is cut off (rule 54)."""
         self._bytes = 0
         self._due_ms = 0
         self._is_pending = False
@@ -90,9 +92,11 @@ class Marks:
             or monotonic_ms >= self._due_ms
         ):
             return None
-        cut_index = self._cut.choose(
-            core.durable_index, self.digest_at, core.followers()
-        )
+        followers = core.followers()
+        cut_index = self._cut.choose(core.durable_index, self.digest_at, followers)
+        if not self.may_send_snapshots():
+            needed = (follower.match_index for follower in followers.values())
+            cut_index = min(cut_index, *needed, core.durable_index)
         return MarkEntry(self.digest_at, self.digest, cut_index)
 
     def note_proposed(self, *, is_taken: bool) -> None:

@@ -28,6 +28,7 @@ from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
 from raftd.node.log_entries import LogEntries
 from raftd.node.member_desk import Desk
+from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.members import Members
 from raftd.node.node import Node
 from raftd.node.pace import collector_off
@@ -147,7 +148,9 @@ class App:
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
         driver.on_installed = self._on_installed
-        driver.replica.marks.may_mark = lambda: checkpoints.is_idle
+        replica = driver.replica
+        replica.marks.may_mark = lambda: checkpoints.is_idle
+        replica.marks.may_send_snapshots = lambda: replica.roster.level >= CHANGES_LEVEL
         view = StateView(node, checkpoints, self._digests, settings, snapshots_out)
         self._peer_service = PeerService(
             node,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raftd.consensus.types import Role
+from raftd.consensus.types import NodeId, Role
 from raftd.node.errors import NodeFailed
 from raftd.node.node import Node
 from raftd.node.service import (
@@ -291,3 +291,31 @@ async def test_leadership_goes_to_no_learner_no_stranger_and_nobody_out_of_touch
             assert refusal.reason is reason
             assert words in refusal.sentence
         assert leader.driver.replica.core.role is Role.LEADER
+
+
+# --- the release before ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("all_take_snapshots", [False, True])
+async def test_nobody_is_cut_off_while_a_member_may_not_take_snapshots(
+    all_take_snapshots: bool, tmp_path: Path
+) -> None:
+    async with Cluster(tmp_path, checkpoint_interval_ms=100) as cluster:
+        leader, away = await cluster.leader(), (await cluster.follower()).node_id
+        await cluster.until(lambda node: node.roster.level >= 2)
+        if not all_take_snapshots:
+            for app in cluster.apps.values():
+                assert app.node is not None
+                marks = app.node.driver.replica.marks
+                marks.may_send_snapshots = lambda: False
+        await cluster.stop(away)
+        core = leader.driver.replica.core
+        while core.followers()[NodeId(away)].is_active:
+            await cluster.passed_time()
+        had, wanted = core.followers()[NodeId(away)].match_index, core.last_index + 40
+        while core.last_index < wanted:
+            await _put(leader, b"k")
+            await cluster.passed_time()
+        assert (core.first_index > had + 1) is all_take_snapshots
+        await cluster.start(away)
+        await cluster.applied_everywhere()
