@@ -4,7 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from raftd.consensus import Config, Entry, EntryKind, Index, Message, NodeId, Term
+from raftd.consensus import (
+    ChangeKind,
+    Config,
+    ConfigChange,
+    ConfigStep,
+    Entry,
+    EntryKind,
+    Index,
+    Membership,
+    Message,
+    NodeId,
+    Term,
+)
 from raftd.consensus.messages import Append, PreVote, Vote
 from tests.consensus.network import Network
 
@@ -12,11 +24,16 @@ __all__ = [
     "HEARTBEAT",
     "Limits",
     "T",
+    "adding",
     "append_of",
     "appends_to",
+    "change_of",
+    "change_quietly",
     "limited",
+    "members",
     "payloads",
     "pre_vote_of",
+    "removing",
     "vote_of",
 ]
 
@@ -84,3 +101,30 @@ def pre_vote_of(
 ) -> PreVote:
     """A request for a pre-vote; `last` is (term, index)."""
     return PreVote(NodeId(src), NodeId(dst), Term(term), Index(last[1]), Term(last[0]))
+
+
+def change_of(*steps: tuple[ChangeKind, int]) -> ConfigChange:
+    """A membership change of these steps."""
+    return ConfigChange(tuple(ConfigStep(kind, NodeId(node)) for kind, node in steps))
+
+
+def adding(node: int) -> ConfigChange:
+    """A change that makes `node` a voter."""
+    return change_of((ChangeKind.PROMOTE, node))
+
+
+def removing(node: int) -> ConfigChange:
+    """A change that puts `node` out."""
+    return change_of((ChangeKind.REMOVE, node))
+
+
+def members(*voters: int) -> Membership:
+    """A configuration of voters only."""
+    return Membership(tuple(map(NodeId, voters)))
+
+
+def change_quietly(net: Network, change: ConfigChange, leader: int = 1) -> None:
+    """Propose a change, and let everybody hear that it is committed."""
+    net.change(leader, change)
+    net.settle()
+    net.tick(leader, HEARTBEAT)

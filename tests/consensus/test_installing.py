@@ -15,7 +15,7 @@ from raftd.consensus import (
     Term,
 )
 from raftd.consensus.messages import AppendReply
-from tests.consensus.helpers import HEARTBEAT, T, append_of
+from tests.consensus.helpers import HEARTBEAT, T, append_of, limited
 from tests.consensus.network import Network
 
 _ENDS = NodeId(1), NodeId(2)
@@ -98,6 +98,19 @@ def test_entries_behind_a_snapshot_go_with_the_next_write() -> None:
     assert second.send_after == (
         AppendReply(NodeId(2), NodeId(1), Term(1), True, Index(9)),
     )
+    core.stored(first.write.id)
+    assert core.durable_index == 7
+
+
+def test_what_was_being_applied_takes_no_room_after_an_install() -> None:
+    """Rule 21: the state machine took the snapshot in place of it."""
+    net = Network(configure=limited(apply_bytes_max=1))
+    core = net.core(2)
+    core.step(append_of(2, 1, (0, 0), 1, 1, commit=2))
+    assert len(core.ready().commit) == 1
+    core.step(_install(1, (1, 7)))
+    core.step(append_of(2, 1, (1, 7), 1, commit=8))
+    assert [entry.index for entry in core.ready().commit] == [8]
 
 
 def test_an_install_outlives_a_change_of_term_before_it_is_written() -> None:
