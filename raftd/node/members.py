@@ -205,22 +205,30 @@ class Members:
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
-                while self._is_busy() and self._is_leading():
-                    await self._pause()
+                if not await self._is_free(timeout_s / 2):
+                    return PENDING
                 planned = self._begin(wish)
                 if isinstance(planned, Refusal):
                     return planned
                 is_proposed = True
                 return await self._effect(wish, planned)
         except TimeoutError:
-            if is_proposed:
-                return DEADLINE_UNKNOWN
-            return PENDING if self._is_busy() else DEADLINE_NOT_PROPOSED
+            return DEADLINE_UNKNOWN if is_proposed else DEADLINE_NOT_PROPOSED
         finally:
             self._waiting -= 1
 
     def _is_leading(self) -> bool:
         return self._replica.may_propose and self._replica.core.role is Role.LEADER
+
+    async def _is_free(self, patience_s: float) -> bool:
+        """Wait for the end of a change under way; False if that takes too long."""
+        try:
+            async with asyncio.timeout(patience_s):
+                while self._is_busy() and self._is_leading():
+                    await self._pause()
+        except TimeoutError:
+            return False
+        return True
 
     def _is_busy(self) -> bool:
         return self._replica.core.has_pending_change

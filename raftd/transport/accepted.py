@@ -59,7 +59,10 @@ class Accepted(asyncio.Protocol):
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         keep_alive(self._transport)
-        self._links.note_accepted(self)
+        if not self._links.note_accepted(self):
+            _logger.warning("too_many_strangers limit of silent connections reached")
+            self._give_up()
+            return
         self._deadline = asyncio.get_running_loop().call_later(
             GREETING_S_MAX, self._give_up
         )

@@ -31,10 +31,13 @@ from raftd.transport.frames import (
     Removed,
 )
 
-__all__ = ["Greeter", "LinkSettings", "Links", "ListenFailed"]
+__all__ = ["STRANGERS_MAX", "Greeter", "LinkSettings", "Links", "ListenFailed"]
 
 _logger = logging.getLogger(__name__)
 
+
+STRANGERS_MAX: Final = 64
+"""Connections on which nobody has greeted yet."""
 
 _REFUSED_MAX: Final = 64
 """Reasons that are remembered, so as not to repeat them in the logger."""
@@ -260,9 +263,11 @@ class Links:
         """A dialled link that was greeted is over."""
         self.on_down(peer, was_closed_by_peer)
 
-    def note_accepted(self, accepted: Accepted) -> None:
-        """Keep a connection to end it with the node."""
+    def note_accepted(self, accepted: Accepted) -> bool:
+        """Keep a connection to end it with the node; False if there are too many."""
         self._accepted[accepted] = None
+        strangers = sum(1 for other in self._accepted if other.peer is None)
+        return strangers <= STRANGERS_MAX
 
     def note_greeted(self, accepted: Accepted, peer: NodeId, version: int) -> None:
         """A peer greeted on a connection that it dialled."""

@@ -43,3 +43,21 @@ def test_old_marks_are_forgotten_and_never_lower_what_was_compared() -> None:
     assert digests.note(2, 15, b"a") is Verdict.AGREED
     assert digests.compared_index == 19
     assert digests.note(2, 10, b"a") is Verdict.OPEN
+
+
+def test_a_learner_is_judged_and_does_not_count() -> None:
+    digests = Digests(4, (1, 2, 3))
+    assert digests.note(4, 10, b"b") is Verdict.OPEN
+    assert digests.note(1, 10, b"a") is Verdict.OPEN
+    assert digests.note(2, 10, b"a") is Verdict.DIVERGED
+    voter = Digests(1, (1, 2, 3))
+    voter.note(1, 10, b"a")
+    assert voter.note(4, 10, b"a") is Verdict.OPEN, "a learner makes no majority"
+
+
+def test_the_majority_is_that_of_the_voters_there_are() -> None:
+    digests = Digests(1, (1, 2, 3))
+    digests.note_voters((1, 2, 3, 4, 5))
+    digests.note(1, 10, b"a")
+    assert digests.note(2, 10, b"a") is Verdict.OPEN
+    assert digests.note(5, 10, b"a") is Verdict.AGREED

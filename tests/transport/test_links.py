@@ -17,7 +17,12 @@ from raftd.storage.identity import Identity
 from raftd.transport import accepted
 from raftd.transport.frames import Call, Frames, Hello, OldHello, encode
 from raftd.transport.greeting import Greeting
-from raftd.transport.links import Links, LinkSettings, ListenFailed
+from raftd.transport.links import (
+    STRANGERS_MAX,
+    Links,
+    LinkSettings,
+    ListenFailed,
+)
 from tests.ports import HOST, free_ports
 
 _SETTINGS = LinkSettings(
@@ -305,6 +310,24 @@ async def test_who_does_not_greet_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
         with contextlib.suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
+
+
+async def test_silent_connections_are_bounded_and_members_get_through() -> None:
+    async with _pair() as (one, two):
+        silent = [
+            await asyncio.open_connection(*two.address) for _ in range(STRANGERS_MAX)
+        ]
+        reader, writer = await asyncio.open_connection(*two.address)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        for _, other in [*silent, (reader, writer)]:
+            other.close()
+
+        async def handler(peer: NodeId, body: bytes) -> bytes:
+            return body
+
+        two.serve(handler)
+        assert await one.call(NodeId(2), b"still here", 5.0) == b"still here"
 
 
 async def test_a_peer_that_dials_anew_has_given_its_older_connection_up() -> None:
