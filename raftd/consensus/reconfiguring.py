@@ -103,6 +103,7 @@ def _enter_as_leader(s: State) -> None:
         if peer not in s.progress:
             replication.say_goodbye(s, peer, progress)
             s.peer_wall_ms.pop(peer, None)
+    s.snapshots_wanted = [peer for peer in s.snapshots_wanted if peer in s.progress]
     s.is_flush_due = True
     transfer.reconsider(s)
     # A smaller configuration may need no more than it has.

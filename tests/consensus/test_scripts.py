@@ -248,7 +248,7 @@ class Script:
                 matches = core.match_indexes()
                 shown = [f"{n}:{s.value}@{matches[n]}" for n, s in states]
                 line += " " + " ".join(shown)
-            yield line
+            yield line.rstrip()
 
     def _members(self) -> Iterator[str]:
         for node in self.net.ids:
