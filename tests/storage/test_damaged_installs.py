@@ -29,7 +29,7 @@ from tests.storage.tools import (
     write,
 )
 
-SAMPLES = 20
+SAMPLES = 15
 CHUNKS = list(pack(row(key, b"s" * 90) for key in range(900)))
 
 

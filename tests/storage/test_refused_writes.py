@@ -197,9 +197,13 @@ async def lasting_error(stores: Stores) -> StorageError | None:
 
 
 @pytest.mark.parametrize(
-    "code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_WRITE]
+    ("operation", "code"),
+    [(operation, sqlite3.SQLITE_IOERR_FSYNC) for operation in OPERATIONS]
+    + [
+        (append, sqlite3.SQLITE_IOERR_WRITE),
+        (checkpoint, sqlite3.SQLITE_IOERR_SHMSIZE),
+    ],
 )
-@pytest.mark.parametrize("operation", OPERATIONS)
 async def test_any_other_error_is_final(
     node: Path, tmp_path: Path, operation: Operation, code: int
 ) -> None:

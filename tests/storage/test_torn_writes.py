@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from raftd.storage.chunks import pack
 from raftd.storage.open import Stores
 from tests.storage.test_crash import crashes
 from tests.storage.test_refused_writes import (
@@ -25,7 +26,14 @@ from tests.storage.test_refused_writes import (
     recover,
     stage_other,
 )
-from tests.storage.tools import copy_directory, meta, open_node, snapshot_files, write
+from tests.storage.tools import (
+    copy_directory,
+    meta,
+    open_node,
+    row,
+    snapshot_files,
+    write,
+)
 
 BLOCK_BYTES = 512
 WAL_HEADER_BYTES = 32
@@ -69,9 +77,8 @@ def torn_images(
 
 async def large_checkpoint(stores: Stores) -> None:
     """Take a checkpoint that SQLite begins to write before its commit."""
-    await stores.state.checkpoint(
-        meta(9), [chunk for chunk in CHUNKS for _ in range(9)]
-    )
+    rows = (row(key, b"v" * 1_000_000) for key in range(4))
+    await stores.state.checkpoint(meta(9), pack(rows))
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, stage_other, large_checkpoint])
