@@ -141,13 +141,19 @@ class Processes:
     def start(self, *nodes: int) -> None:
         """Start these nodes, or all; does not wait until they serve."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        environment = {k: v for k, v in os.environ.items() if "RAFT" not in k}
         for node_id in nodes or self.ids:
             assert node_id not in self._running, f"node {node_id} is running"
             with (self._folder / f"n{node_id}.log").open("ab") as log:
                 self._running[node_id] = subprocess.Popen(
-                    self.command(node_id), stdout=log, stderr=log, env=environment
+                    self.command(node_id),
+                    stdout=log,
+                    stderr=log,
+                    env=self.environment(node_id),
                 )
+
+    def environment(self, _node_id: int) -> dict[str, str]:
+        """The variables that a node is started with: no setting among them."""
+        return {k: v for k, v in os.environ.items() if "RAFT" not in k}
 
     def pid(self, node_id: int) -> int:
         """The process of a node."""
@@ -162,6 +168,11 @@ class Processes:
         process = self._running.pop(node_id)
         process.kill()
         process.wait()
+
+    def terminate(self, node_id: int) -> int:
+        """Stop a node cleanly; returns its exit code."""
+        self.signal(node_id, signal.SIGTERM)
+        return self.wait(node_id)
 
     def wait(self, node_id: int) -> int:
         """Wait until a node ends by itself; returns its exit code."""

@@ -260,8 +260,8 @@ class Cluster:
 
         Raises:
             NotFound: There is no such member.
-            PreconditionFailed: It cannot lead, for example as a learner.
-            Unavailable: It did not come to lead in time; the old leader goes on.
+            PreconditionFailed: It cannot lead, for example as a learner, or did not
+                come to lead in time; the old leader goes on.
             OutcomeUnknown: Look at ``status``, then decide.
         """
         request = cluster_pb2.TransferLeadershipRequest(

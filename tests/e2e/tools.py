@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 import grpc
@@ -21,6 +21,7 @@ from raftpb.v1 import cluster_pb2, cluster_pb2_grpc
 __all__ = [
     "DEADLINE_S",
     "eventually",
+    "eventually_asked",
     "eventually_async",
     "everybody_agrees",
     "leader_of",
@@ -55,6 +56,19 @@ async def eventually_async(
     end_s = time.monotonic() + deadline_s
     while True:
         found = look()
+        if found:
+            return found
+        assert time.monotonic() < end_s, f"it never came about that {what}"
+        await asyncio.sleep(_POLL_S)
+
+
+async def eventually_asked(
+    ask: Callable[[], Awaitable[T]], what: str, deadline_s: float = DEADLINE_S
+) -> T:
+    """Do as ``eventually_async`` where a look is a question to somebody else."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        found = await ask()
         if found:
             return found
         assert time.monotonic() < end_s, f"it never came about that {what}"
@@ -101,9 +115,9 @@ def wait_until_serving(nodes: Processes, wanted: Iterable[int] = ()) -> None:
         eventually(look, f"node {node_id} serves")
 
 
-def everybody_agrees(nodes: Processes, index: int) -> bool:
-    """Tell whether each node has compared its state at or after an index."""
-    found = [status_of(nodes, node_id) for node_id in nodes.ids]
+def everybody_agrees(nodes: Processes, index: int, wanted: Sequence[int] = ()) -> bool:
+    """Tell whether nodes (all) have compared their states at or after an index."""
+    found = [status_of(nodes, node_id) for node_id in tuple(wanted) or nodes.ids]
     for status in found:
         assert status is None or "differs" not in status.trouble, status.trouble
     return all(
@@ -112,14 +126,14 @@ def everybody_agrees(nodes: Processes, index: int) -> bool:
     )
 
 
-def wait_until_agreed(nodes: Processes) -> None:
-    """Wait until all nodes hold the same state at a mark after all that was written.
+def wait_until_agreed(nodes: Processes, wanted: Sequence[int] = ()) -> None:
+    """Wait until nodes (all) hold the same state at a mark after all that was written.
 
     Needs `--checkpoint-interval-ms` to be short: marks come with writes.
     """
     leader = status_of(nodes, leader_of(nodes))
     assert leader is not None, "a leader answers"
     eventually(
-        lambda: everybody_agrees(nodes, leader.last_index),
+        lambda: everybody_agrees(nodes, leader.last_index, wanted),
         f"all nodes compared their states at or after entry {leader.last_index}",
     )
