@@ -38,6 +38,7 @@ def _run(seed: int, steps: int, *, is_traced: bool, is_quiet: bool) -> bool:
         f"ok seed={seed} steps={outcome.steps} simulated_ms={outcome.time_ms}"
         f" terms={outcome.terms} entries={outcome.entries}"
         f" answered={outcome.answered} sessions={outcome.sessions}"
+        f" installs={outcome.installs} changes={outcome.changes}"
         f" events_per_s={outcome.steps / took_s:.0f} hash={outcome.trace_hash}"
     )
     return True

@@ -24,9 +24,9 @@ from raftd.statemachine.schema.kv import (
 )
 from raftd.statemachine.schema.locks import AcquireLock, LockGranted, ReleaseLock
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
+from tests.sim.cluster import Cluster
 from tests.sim.invariants import Invariants
 from tests.sim.model import LOCKS
-from tests.sim.node import SimNode
 from tests.sim.ops import Op, Tally, draw_op
 from tests.sim.options import Options
 from tests.sim.session import Belief, Beliefs
@@ -34,10 +34,19 @@ from tests.sim.world import SimFailure, World
 
 __all__ = ["Client"]
 
-_TRY_AGAIN: Final = frozenset({Reason.NOT_LEADER, Reason.NO_LEADER, Reason.OVERLOADED})
+_TRY_AGAIN: Final = frozenset(
+    {
+        Reason.DISK_FULL,
+        Reason.LEADERSHIP_LOST,
+        Reason.NO_LEADER,
+        Reason.NOT_LEADER,
+        Reason.OVERLOADED,
+    }
+)
 _LOST: Final = frozenset({Reason.SESSION_EXPIRED, Reason.SESSION_UNKNOWN})
 _HOP_US_MAX: Final = 5000
-_FULL_US: Final = 30_000
+_FULL_US: Final = 100_000
+_NAP_US_MAX: Final = 500_000
 
 
 class Client:
@@ -48,7 +57,7 @@ class Client:
         world: World,
         client_id: int,
         options: Options,
-        nodes: dict[int, SimNode],
+        nodes: Cluster,
         invariants: Invariants,
         tally: Tally,
         beliefs: Beliefs,
@@ -61,7 +70,7 @@ class Client:
         self._tally: Final = tally
         self._rng: Final = world.rng(f"client/{client_id}")
         self._belief: Final = Belief(world, invariants.model, options.ttl_ms, beliefs)
-        self._node = self._rng.choice(list(nodes))
+        self._node = self._rng.choice(nodes.ids())
         self._tag = 0
         self._session = 0
         self._is_lost = False
@@ -91,9 +100,12 @@ class Client:
 
     def _next_op(self) -> None:
         mean_us = self._options.op_interval_us
-        if len(self._open) >= self._options.depth:
+        is_opening = not self._session and self._open
+        if len(self._open) >= self._options.depth or is_opening or self._is_lost:
             mean_us = max(mean_us, _FULL_US)
         delay_us = 1 + int(self._rng.expovariate(1 / mean_us))
+        if not self._is_draining:
+            delay_us += min(max(0, self._awake_us - self._world.now_us), _NAP_US_MAX)
         self._world.after(delay_us, f"work c{self._id}", self._next_op)
         if self._is_lost and not self._open:
             self._session, self._is_lost = 0, False
@@ -162,7 +174,7 @@ class Client:
         op.attempt += 1
         node_id = self._node
         if op.command is None and self._rng.random() < 0.5:
-            node_id = self._rng.choice(list(self._nodes))  # any member serves reads
+            node_id = self._rng.choice(self._nodes.ids())  # any member serves reads
         self._after(f"ask c{self._id}.{op.tag}", self._arrive, op, node_id)
         patience_us = 2 * self._options.election_us
         self._world.after(
@@ -187,7 +199,7 @@ class Client:
 
     def _on_late(self, op: Op, attempt: int) -> None:
         if op.tag in self._open and op.attempt == attempt:
-            self._node = self._rng.choice(list(self._nodes))
+            self._node = self._rng.choice(self._nodes.ids())
             self._send(op)
 
     def _renew(self) -> None:
@@ -229,7 +241,7 @@ class Client:
             return
         if isinstance(answer, Refusal) and answer.reason in _TRY_AGAIN:
             leader = int(answer.details.get("leader", "0"))
-            self._node = leader or self._rng.choice(list(self._nodes))
+            self._node = leader or self._rng.choice(self._nodes.ids())
             pause_us = 20_000 + self._rng.randrange(50_000)
             self._world.after(
                 pause_us, f"again c{self._id}.{tag}", self._on_late_at, op, op.attempt

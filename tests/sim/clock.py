@@ -39,9 +39,17 @@ class NodeClock:
         reach_ms = self._rng.choice([100, 5000, _STEP_MS_MAX])
         self._wall_offset_ms = self._rng.randint(-reach_ms, reach_ms)
 
+    def calm(self) -> None:
+        """Set the wall clock right, as a time service does."""
+        self._wall_offset_ms = self._rng.randint(-50, 50)
+
+    def monotonic_us(self, now_us: int) -> int:
+        """Return monotonic time at a true instant."""
+        return self._offset_us + now_us * self._rate_ppm // _MILLION
+
     def monotonic_ms(self, now_us: int) -> int:
         """Return monotonic time at a true instant."""
-        return (self._offset_us + now_us * self._rate_ppm // _MILLION) // 1000
+        return self.monotonic_us(now_us) // 1000
 
     def wall_ms(self, now_us: int) -> int:
         """Return wall time at a true instant."""

@@ -1,7 +1,9 @@
 """Faults: what happens to nodes, links, disks and clocks in a run, and its end.
 
 Rules: in the first phase anything may happen to any number of nodes, for leaders and
-candidates more often than for others; ``heal`` ends all of it at once.
+candidates more often than for others; only damage for good is limited, to a minority
+of every configuration that may count (the atlas). ``heal`` ends all of it at once for
+some nodes, ``heal_rest`` for the others.
 
 Source: RELIABILITY.md section 6 (swarm, phases).
 """
@@ -12,7 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from raftd.consensus.types import Role
-from tests.sim.network import Network
+from tests.sim.cluster import Cluster
+from tests.sim.configs import Configs, is_quorum
 from tests.sim.node import SimNode
 from tests.sim.options import Options
 from tests.sim.world import World
@@ -27,18 +30,26 @@ class Faults:
         self,
         world: World,
         options: Options,
-        nodes: dict[int, SimNode],
-        network: Network,
+        cluster: Cluster,
+        configs: Configs,
     ) -> None:
         self._world: Final = world
         self._options: Final = options
-        self._nodes: Final = nodes
-        self._network: Final = network
+        self._cluster: Final = cluster
+        self._configs: Final = configs
+        self._network: Final = cluster.network
         self._rng: Final = world.rng("faults")
         self._is_over = False
+        for node in cluster.all():
+            self.watch(node)
+        cluster.on_made = self.watch
         self._actions: Final[dict[str, Callable[[], None]]] = {
+            "bad-sync": self._fail_sync,
             "crash": self._crash,
             "crash-all": self._crash_all,
+            "crash-receiver": self._crash_receiver,
+            "damage": self._damage,
+            "full-disk": self._fill_disk,
             "link-down": self._link_down,
             "partition": self._partition,
             "pause": self._pause,
@@ -53,15 +64,37 @@ class Faults:
         if self._options.faults:
             self._next()
 
-    def heal(self) -> None:
-        """End all faults, and have everything run well from here on."""
+    def watch(self, node: SimNode) -> None:
+        """Crash it now and then just when something begins or ends on its disk."""
+        node.files.on_point = lambda name: self._on_point(node, name)
+
+    def _on_point(self, node: SimNode, name: str) -> None:
+        chance = self._options.crash_points
+        if "install" in name or "reset" in name:
+            chance *= 20
+        if not self._is_over and chance and self._rng.random() < chance:
+            self._world.after(0, f"{name} at n{node.node_id}", self._crash_one, node)
+
+    def heal(self, core: list[SimNode]) -> None:
+        """End all faults, and have some nodes run well from here on, the rest not."""
         self._is_over = True
+        self._cluster.is_calm = True
         self._network.calm()
-        for node in self._nodes.values():
+        for node in self._cluster.all():
             node.calm()
+            if node not in core:
+                if node.replica is not None:
+                    node.crash()
+                continue
             if node.replica is None:
                 node.start()
             node.resume()
+
+    def heal_rest(self) -> None:
+        """Start the others too."""
+        for node in self._cluster.all():
+            if node.replica is None:
+                node.start()
 
     def _next(self) -> None:
         delay_us = 1 + int(self._rng.expovariate(1 / self._options.fault_interval_us))
@@ -86,7 +119,7 @@ class Faults:
 
     def _victim(self) -> SimNode:
         """Draw a node; every other time one that leads or wants to."""
-        nodes = list(self._nodes.values())
+        nodes = self._cluster.all()
         if self._rng.random() < 0.5:
             active = [
                 node
@@ -122,7 +155,7 @@ class Faults:
 
     def _crash_all(self) -> None:
         if self._rng.random() < 0.3:  # not all too often: nothing else gets done
-            for node in self._nodes.values():
+            for node in self._cluster.all():
                 self._crash_one(node)
 
     def _link_down(self) -> None:
@@ -135,7 +168,7 @@ class Faults:
         b.link_down(a.node_id, is_gone=is_gone)
 
     def _partition(self) -> None:
-        rng, ids = self._rng, list(self._nodes)
+        rng, ids = self._rng, self._cluster.ids()
         shape = rng.choice(["isolate", "split", "links"])
         is_one_way = rng.random() < 0.3
         if shape == "links":
@@ -176,3 +209,44 @@ class Faults:
         node = self._victim()
         self._world.note(f"wall step n{node.node_id}")
         node.clock.step_wall()
+
+    # --- disks --------------------------------------------------------------------
+
+    def _fail_sync(self) -> None:
+        node = self._victim()
+        self._world.note(f"bad sync n{node.node_id}")
+        node.files.is_bad = True
+
+        def restart() -> None:
+            if node.replica is None:
+                node.start()
+
+        self._later(f"restart n{node.node_id}", restart)
+
+    def _fill_disk(self) -> None:
+        node = self._victim()
+        self._world.note(f"full disk n{node.node_id}")
+        node.disk.fill()
+        self._later(f"room n{node.node_id}", node.disk.clean)
+
+    def _crash_receiver(self) -> None:
+        """Crash one that is in the middle of a snapshot, if there is one."""
+        nodes = [node for node in self._cluster.all() if node.disk.staged is not None]
+        if nodes:
+            self._crash_one(self._rng.choice(nodes))
+
+    def _damage(self) -> None:
+        """Flip bits on the disk of a node that is down: it does not start again."""
+        nodes = [node for node in self._cluster.all() if node.replica is None]
+        if not nodes or self._rng.random() < 0.5 or not self._cluster.is_known():
+            return
+        node = self._rng.choice(nodes)
+        sound = [
+            n
+            for n, each in self._cluster.nodes.items()
+            if not each.disk.is_damaged and each is not node
+        ]
+        configs = (self._configs.latest.membership, *self._configs.possible())
+        if all(is_quorum(config, sound) for config in configs):
+            self._world.note(f"damage n{node.node_id}")
+            node.disk.is_damaged = True

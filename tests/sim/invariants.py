@@ -1,17 +1,21 @@
 """What must hold at every step, whatever happens, checked as it happens.
 
 * One leader a term; every leader holds all that was committed in earlier terms.
-* One entry an index is committed; answers and digests are equal wherever it is applied.
-* Terms, commit indexes and revisions never fall.
+* Logs that have an entry in common are equal before it (chained hashes). One entry an
+  index is committed; answers and digests are equal wherever it is applied, and after
+  an install too.
+* Terms, votes, commit indexes and revisions never fall, across crashes where they are
+  stored.
 * What a message promises is on its sender's disk before it leaves.
 * The lease clock moves by capped ticks, and never faster than true time.
 
-Source: figure 3 of the Raft paper; RELIABILITY.md section 6, items 1 to 6 and 9.
+Source: figure 3 of the Raft paper; RELIABILITY.md section 6, items 1 to 7 and 9.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -24,11 +28,13 @@ from raftd.consensus.messages import (
     Vote,
     VoteReply,
 )
-from raftd.consensus.ready import Ready
-from raftd.consensus.types import Entry, Role
+from raftd.consensus.ready import Ready, Write
+from raftd.consensus.types import Entry, EntryKind, Role
+from raftd.node.roster import Roster
 from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.machine import Machine
 from tests.sim.clock import DRIFT_PPM_MAX
+from tests.sim.configs import Configs
 from tests.sim.disk import Disk
 from tests.sim.model import Model
 from tests.sim.world import SimFailure, World
@@ -37,6 +43,9 @@ __all__ = ["Invariants", "Life"]
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _SLACK_MS: Final = 500
+
+_Place = tuple[int, int]
+"""Index and term of an entry."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,7 +56,9 @@ class Life:
     commit: int = 0
     term: int = 0
     revision: int = 0
+    lease_term: int = 0
     lease_ms: int = 0
+    installs: int = 0
 
 
 class Invariants:
@@ -56,12 +67,15 @@ class Invariants:
     def __init__(self, world: World) -> None:
         self._world: Final = world
         self.model: Final = Model(world)
+        self.configs: Final = Configs(world)
         self.leaders: Final[dict[int, int]] = {}
         self.committed: Final[list[Entry]] = []
+        self.installs = 0
         self._commit_terms: Final[list[int]] = []
         """The term in which each entry was first seen to be committed."""
         self._answers: Final[list[bytes]] = []
         self._digests: Final[dict[int, bytes]] = {}
+        self._chain: Final[dict[_Place, bytes]] = {(0, 0): b""}
 
     # --- the core -----------------------------------------------------------------
 
@@ -79,6 +93,8 @@ class Invariants:
             )
             if soft.role is Role.LEADER:
                 self._on_leader(core)
+        if ready.write is not None:
+            self._on_write(life, core, ready.write)
         for entry in ready.commit:
             self._on_commit(life, core, entry)
 
@@ -96,7 +112,29 @@ class Invariants:
                         f"leader {core.node_id} of {core.term} lacks {entry.index},"
                         f" committed in term {self._commit_terms[at]}"
                     )
-                break  # what lies before an equal entry is equal: see _on_commit
+                break  # what lies before an equal entry is equal: see _chain
+
+    def _on_write(self, life: Life, core: Core, write: Write) -> None:
+        """Chain the new entries: equal places have equal pasts."""
+        if not write.entries:
+            return
+        first = write.entries[0]
+        term = core.term_at(first.index - 1)
+        assert term is not None, "what precedes a new entry is known"
+        past = self._chain[first.index - 1, term]
+        committed = self.committed
+        for entry in write.entries:
+            data = b"%d.%d." % (entry.term, entry.kind) + entry.payload
+            past = blake2b(past + data, digest_size=8).digest()
+            if self._chain.setdefault((entry.index, entry.term), past) != past:
+                raise SimFailure(
+                    f"n{life.node_id}: two pasts of {entry.index}/{entry.term}"
+                )
+            is_known = entry.index <= min(core.commit_index, len(committed))
+            if is_known and committed[entry.index - 1] != entry:
+                raise SimFailure(f"n{life.node_id} overwrites {entry.index}")
+        if core.role is Role.LEADER:
+            self.configs.on_appended(core, write.entries)
 
     def _on_commit(self, life: Life, core: Core, entry: Entry) -> None:
         committed = self.committed
@@ -140,6 +178,30 @@ class Invariants:
 
     # --- the state ----------------------------------------------------------------
 
+    def on_loaded(self, life: Life, index: int, roster: Roster) -> None:
+        """Check what a node starts from."""
+        self.configs.check(life.node_id, index, roster)
+
+    def on_roster(self, life: Life, index: int, roster: Roster) -> None:
+        """Check who the members are as of an entry that was applied or installed."""
+        is_change = (
+            index <= len(self.committed)
+            and self.committed[index - 1].kind is EntryKind.CONFIG
+        )
+        self.configs.on_roster(life.node_id, index, roster, is_change=is_change)
+
+    def on_installed(self, life: Life, index: int, digest: bytes) -> None:
+        """Check a state that came from a leader: committed, equal, and newer."""
+        life.installs += 1
+        self.installs += 1
+        self._world.note(f"n{life.node_id} installs {index}")
+        if index > len(self.committed):
+            raise SimFailure(f"n{life.node_id} installs {index}, not committed")
+        if self._digests.get(index) != digest:
+            raise SimFailure(f"n{life.node_id} installs another state at {index}")
+        if self.model.applied_index < index:
+            raise SimFailure(f"{index} is installed before anybody applied it")
+
     def on_applied(self, life: Life, machine: Machine, applied: AppliedEntry) -> None:
         """Check an entry that one node applied, against the others and the model."""
         index = machine.applied_index
@@ -165,9 +227,10 @@ class Invariants:
             raise SimFailure(f"n{life.node_id} answers entry {index} otherwise")
 
     def _skip_empty(self, index: int) -> None:
-        """Pass over leaders' no-ops, which nobody reports."""
+        """Pass over no-ops and member changes, which nobody reports."""
         while self.model.applied_index < index - 1:
-            if self.committed[self.model.applied_index].payload:
+            entry = self.committed[self.model.applied_index]
+            if entry.payload and entry.kind is EntryKind.NORMAL:
                 raise SimFailure(f"entry {index} is applied before its predecessor")
             self.model.applied_index += 1
             self._answers.append(b"")
@@ -178,10 +241,12 @@ class Invariants:
         if machine.context.now_ms > limit_ms:
             raise SimFailure(f"the lease clock is fast: {machine.context.now_ms}")
 
-    def on_tick(self, life: Life, lease_ms: int, cap_ms: int) -> None:
-        """Check the lease clock of a node that may lead, after a tick."""
-        if not 0 <= lease_ms - life.lease_ms <= cap_ms:
-            raise SimFailure(f"the lease clock jumps: {life.lease_ms} to {lease_ms}")
+    def on_tick(self, life: Life, term: int, lease_ms: int, cap_ms: int) -> None:
+        """Check the lease clock of a node that leads, or not (0), at each tick."""
+        is_same = term and term == life.lease_term
+        if is_same and not 0 <= lease_ms - life.lease_ms <= cap_ms:
+            raise SimFailure(f"the lease clock jumps: {life.lease_ms} {lease_ms}")
+        life.lease_term, life.lease_ms = term, lease_ms
 
     def on_digest(self, node_id: int, index: int, digest: bytes) -> None:
         """Check that equal marks have equal digests."""

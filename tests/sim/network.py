@@ -41,6 +41,8 @@ class Network:
         self._world: Final = world
         self._options: Final = options
         self._deliver: Final = deliver
+        self.serve: Callable[[int, int, bytes, Callable[[bytes], None]], None] = _drop
+        """Hands a call (dst, src, request, answer) to the node that is asked."""
         self._rng: Final = world.rng("net")
         self._blocked: Final[dict[tuple[int, int], None]] = {}
         self._past: Final[list[_Packet]] = []
@@ -51,6 +53,10 @@ class Network:
     def block(self, src: int, dst: int) -> None:
         """Cut one direction of one link."""
         self._blocked[src, dst] = None
+
+    def is_open(self, a: int, b: int) -> bool:
+        """Tell whether a link is cut in neither direction."""
+        return (a, b) not in self._blocked and (b, a) not in self._blocked
 
     def mend(self) -> None:
         """Restore all links."""
@@ -77,6 +83,33 @@ class Network:
             self._put(packet, self._delay_us())
             if options.duplicate and rng.random() < options.duplicate:
                 self._put(packet, self._delay_us())
+
+    def call(
+        self, src: int, dst: int, request: bytes, answer: Callable[[bytes], None]
+    ) -> None:
+        """Ask a node, and have its answer on the way back, if neither gets lost."""
+
+        def reply(data: bytes) -> None:
+            self._carry(dst, src, "told", data, lambda: answer(data))
+
+        self._carry(
+            src, dst, "asked", request, lambda: self.serve(dst, src, request, reply)
+        )
+
+    def _carry(
+        self, src: int, dst: int, label: str, data: bytes, arrive: Callable[[], None]
+    ) -> None:
+        loss = 0.0 if self.is_calm else self._options.loss
+        if loss and self._rng.random() < loss:
+            return
+        delay_us = self._rng.randrange(_CALM_US) if self.is_calm else self._delay_us()
+
+        def act() -> None:
+            if (src, dst) not in self._blocked:
+                self._world.note(f"{label} {src}->{dst} {len(data)} bytes")
+                arrive()
+
+        self._world.after(delay_us, "call", act)
 
     def _replay(self, packet: _Packet) -> None:
         rng, past = self._rng, self._past
@@ -111,6 +144,10 @@ class Network:
         message = _DECODE(data)
         self._world.mix("got", data, partial(show_message, message))
         self._deliver(message)
+
+
+def _drop(_: int, __: int, ___: bytes, ____: Callable[[bytes], None]) -> None:
+    return
 
 
 def show_message(message: Message) -> str:

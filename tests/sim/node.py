@@ -1,14 +1,17 @@
-"""A simulated node: the production core, machine and replica over a simulated world.
+"""A simulated node: the production driver and all that hangs on it, life by life.
 
-Rules: an input is followed by a turn, at once or a little later, as the driver does
-it. What is under way when a node crashes is forgotten but for its disk. A paused node
-loses nothing: all that came meanwhile arrives at once when it goes on.
+Rules: everything is production code but the disk, the links and the clocks, wired as
+``raftd.server.app`` wires it. What is under way when a node crashes is forgotten but
+for its disk. A paused node loses nothing: all that came meanwhile is there at once when
+it goes on. A node whose disk fails ends; one that was removed ends for good.
 
-Source: DESIGN.md section 3; ``raftd.node.driver``, whose place this takes.
+Source: DESIGN.md section 3; ``raftd.server.app``, whose place this takes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,31 +19,53 @@ import msgspec
 
 from raftd.consensus.core import Core
 from raftd.consensus.messages import Message
-from raftd.consensus.ready import Ready, SoftState, Write
-from raftd.consensus.types import Index, Membership, NodeId, Role
+from raftd.consensus.ready import Ready
+from raftd.consensus.types import NodeId, Role
+from raftd.node.checkpoints import Checkpoints
+from raftd.node.driver import Driver
+from raftd.node.errors import NodeFailed
+from raftd.node.peer_calls import (
+    FinishSnapshot,
+    OfferSnapshot,
+    SendChunks,
+    decode_call,
+    encode,
+)
 from raftd.node.read_queue import Query
 from raftd.node.replica import Replica
+from raftd.node.roster import Roster
 from raftd.node.service import AnswerSink
+from raftd.node.snapshots_in import SnapshotsIn
+from raftd.node.snapshots_out import SnapshotsOut
 from raftd.statemachine.answers import AppliedEntry
-from raftd.statemachine.schema.entry import MarkEntry
-from tests.sim.checkpoints import Checkpoints
+from raftd.statemachine.limits import DEFAULT_LIMITS
+from raftd.storage.errors import DamagedFiles, DiskFailed, StorageError
 from tests.sim.clock import NodeClock
 from tests.sim.disk import Disk
 from tests.sim.invariants import Invariants, Life
+from tests.sim.loop import SimLoop
 from tests.sim.network import Network
-from tests.sim.options import TICK_MS, Options
-from tests.sim.world import World
-from tests.sim.writer import Writer
+from tests.sim.options import Options
+from tests.sim.ports import DiskPort, Files, LogPort, PeerPort, SimClock, StatePort
+from tests.sim.world import SimFailure, World
 
 __all__ = ["SimNode"]
+
+_REMOVED: Final = "removed"
 
 
 class _WatchedCore(Core):
     """The production core, watched at its only door out."""
 
-    __slots__ = ("watch",)
+    __slots__ = ("on_tick", "watch")
 
     watch: Callable[[Core, Ready], None]
+    on_tick: Callable[[], None]
+
+    def tick(self) -> None:
+        """Let one tick pass, and look at what the last one did."""
+        self.on_tick()
+        super().tick()
 
     def ready(self) -> Ready:
         """Take all that became due, and show it."""
@@ -50,7 +75,7 @@ class _WatchedCore(Core):
 
 
 class SimNode:
-    """One node through all its lives; its ``Effects`` too."""
+    """One node through all its lives."""
 
     def __init__(
         self,
@@ -59,209 +84,270 @@ class SimNode:
         options: Options,
         network: Network,
         invariants: Invariants,
+        roster: Roster,
     ) -> None:
+        """Make a node with a blank disk that knows a first roster."""
         self.node_id: Final = node_id
         self._world: Final = world
         self._options: Final = options
         self._network: Final = network
         self._invariants: Final = invariants
         self._rng: Final = world.rng(f"node/{node_id}")
-        self._label: Final = f"tick n{node_id}"
         self.clock: Final = NodeClock(world.rng(f"clock/{node_id}"), options.drift_ppm)
-        voters = tuple(NodeId(n) for n in range(1, options.size + 1))
-        self.disk: Final = Disk(Membership(voters))
-        self.replica: Replica | None = None
-        self.life = Life(node_id)
-        self._is_calm = False
-        self._life_number = 0
-        self._is_paused = False
-        self._backlog: Final[list[Callable[[], None]]] = []
-        self._is_turn_due = False
-        self._writer: Final = Writer(
-            world, self.disk, self._rng, options.write_us, self._after, self._on_stored
+        self.disk: Final = Disk(roster)
+        self.files: Final = Files(
+            world, self.disk, world.rng(f"disk/{node_id}"), options.write_us
         )
+        self.life = Life(node_id)
+        self.is_out = False
+        """Removed, or its disk is damaged: it never comes back."""
+        self._is_calm = False
+        self._driver: Driver | None = None
+        self._loop: SimLoop | None = None
 
     # --- life -------------------------------------------------------------------
 
     def start(self) -> None:
         """Start, or start again, from what is on disk."""
-        assert self.replica is None, "it runs"
-        options = self._options
-        machine = self.disk.load_machine()
-        persisted = self.disk.persisted(self._rng)
-        core = _WatchedCore(options.config(self.node_id), persisted, self._rng)
-        self.life = Life(self.node_id)
-        core.watch = lambda core, ready: self._invariants.on_ready(
-            self.life, core, ready
-        )
-        self.replica = replica = Replica(core, machine, self, options.settings())
-        replica.marks.note_stored(self.disk.state.index, self.disk.state.digest)
-        self._checkpoints = Checkpoints(
-            replica, self.disk, self._rng, self._after, self._on_digest
-        )
-        replica.marks.may_mark = lambda: self._checkpoints.is_idle
-        self._life_number += 1
+        assert self._driver is None, "it runs"
+        if self.is_out:
+            return
+        disk = self.disk
+        try:
+            if disk.is_damaged:
+                raise DamagedFiles("log.db is damaged.")
+            disk.recover()
+        except StorageError:
+            self.is_out = True
+            self._world.note(f"n{self.node_id} is damaged")
+            return
         self._world.note(f"n{self.node_id} starts")
-        self._tick()
+        self.life = Life(self.node_id)
+        self._loop = loop = SimLoop(
+            self._world,
+            f"n{self.node_id}",
+            self.clock,
+            self._rng,
+            0 if self._is_calm else self._options.turn_lag_us,
+        )
+        loop.enter(self._build)
+
+    def _build(self) -> None:
+        """Wire the parts, as the composition root does; on the loop."""
+        disk, options, loop = self.disk, self._options, self._loop
+        assert loop is not None, "start makes one"
+        machine, roster = disk.load_machine(), disk.roster
+        self._invariants.on_loaded(self.life, machine.applied_index, roster)
+        persisted = disk.persisted(self._rng)
+        core = _WatchedCore(options.config(self.node_id), persisted, self._rng)
+        core.watch = self._on_ready
+        core.on_tick = self._on_tick
+        log, state = LogPort(self.files, loop), StatePort(self.files, loop)
+        peers = PeerPort(self.node_id, self._network, loop, self._on_send)
+        driver = self._driver = Driver(
+            core,
+            machine,
+            log=log,
+            disk=DiskPort(disk),
+            peers=peers,
+            clock=SimClock(self._world, self.clock),
+            settings=options.settings(),
+        )
+        driver.failed.add_done_callback(self._on_failed)
+        replica = driver.replica
+        self._checkpoints = checkpoints = Checkpoints(
+            replica, log, state, self._on_checkpoint, driver.fail
+        )
+        checkpoints.checkpoint_index = disk.state_index
+        if disk.state_index:
+            replica.marks.note_stored(disk.state_index, disk.meta.digest)
+        self._snapshots_in = SnapshotsIn(
+            driver, log, state, DEFAULT_LIMITS, checkpoints.note_installed
+        )
+        SnapshotsOut(driver, peers, state)
+        checkpoints.wait_room = driver.guard.wait_room
+        driver.on_mark = checkpoints.take
+        driver.on_durable = checkpoints.note_durable
+        driver.on_installed = self._on_installed
+        driver.on_applied = self._on_applied
+        replica.marks.may_mark = lambda: checkpoints.is_idle
+        replica.roster = roster
+        driver.on_roster = self._on_roster
+        if disk.is_full:
+            DiskPort(disk).release_ballast()
+            driver.guard.begin_full()
+        driver.start()
 
     def crash(self) -> None:
-        """Lose all but the disk, and of what was being written some prefix."""
-        self._writer.crash()
-        self.replica = None
-        self._life_number += 1
-        self._is_paused = self._is_turn_due = False
-        self._backlog.clear()
+        """Lose all but the disk, and of what was being written some."""
+        assert self._loop is not None, "it runs"
+        self.files.crash()
+        self._loop.kill()
+        self._driver = self._loop = None
         self.clock.restart()
 
     def pause(self) -> None:
         """Stand still; nothing is lost."""
-        self._is_paused = True
+        if self._loop is not None:
+            self._loop.is_paused = True
 
     def resume(self) -> None:
         """Go on, with everything that came meanwhile."""
-        if not self._is_paused:
-            return
-        self._is_paused = False
-        backlog = self._backlog[:]
-        self._backlog.clear()
-        for action in backlog:
-            action()
+        if self._loop is not None and self._loop.is_paused:
+            self._loop.resume()
 
     def stall(self, until_us: int) -> None:
         """Let the disk finish nothing that it begins before an instant."""
-        self._writer.stall(until_us)
+        self.files.stall(until_us)
 
     def calm(self) -> None:
         """Have it work well from here on."""
         self._is_calm = True
-        self._writer.calm()
+        self.disk.clean()
+        self.files.calm()
+        self.clock.calm()
+        if self._loop is not None:
+            self._loop.lag_us = 0
+
+    def ban(self) -> None:
+        """Hear from a peer that this node was removed."""
+        driver, loop = self._driver, self._loop
+        if driver is not None and loop is not None:
+            loop.call_soon(driver.fail, f"this member was {_REMOVED}", None)
+            loop.poke()
+
+    @property
+    def replica(self) -> Replica | None:
+        """The replica of this life, None if it is down."""
+        return self._driver.replica if self._driver is not None else None
 
     @property
     def is_up(self) -> bool:
         """Whether it runs and is not paused."""
-        return self.replica is not None and not self._is_paused
+        return self._loop is not None and not self._loop.is_paused
 
     @property
     def is_leader(self) -> bool:
         """Whether it believes to lead."""
         return self.replica is not None and self.replica.core.role is Role.LEADER
 
+    def _on_failed(self, failed: asyncio.Future[NodeFailed]) -> None:
+        error = failed.result()
+        cause = error.__cause__
+        if isinstance(cause, DiskFailed):
+            self._world.note(f"n{self.node_id} ends: {error}")
+        elif cause is None and _REMOVED in str(error):
+            self._world.note(f"n{self.node_id} was removed")
+            self.is_out = True
+        else:
+            failure = SimFailure(f"n{self.node_id} ends: {error}")
+            failure.__cause__ = cause
+            self._world.fail(cause if isinstance(cause, SimFailure) else failure)
+            return
+        self._world.after(0, f"n{self.node_id} ends", self._end, self._loop)
+
+    def _end(self, loop: SimLoop) -> None:
+        if loop is self._loop:
+            self.crash()
+            if self._is_calm:
+                self.start()
+
     # --- inputs -----------------------------------------------------------------
 
-    def _after(self, delay_us: int, label: str, action: Callable[[], None]) -> None:
-        life_number = self._life_number
-
-        def act() -> None:
-            if life_number != self._life_number:
-                return
-            if self._is_paused:
-                self._backlog.append(act)
-            else:
-                action()
-
-        self._world.after(delay_us, label, act)
-
-    def _tick(self) -> None:
-        tick_us = self.clock.true_us(TICK_MS * 1000)
-        self._after(tick_us, self._label, self._tick)
-        replica, now_us = self.replica, self._world.now_us
-        assert replica is not None, "ticks end with the life"
-        is_leading = replica.may_propose
-        self.life.lease_ms = replica.clock.now_ms
-        replica.tick(self.clock.monotonic_ms(now_us), self.clock.wall_ms(now_us))
-        if is_leading:
-            cap_ms = 2 * self._options.heartbeat_ms
-            self._invariants.on_tick(self.life, replica.clock.now_ms, cap_ms)
-        self._wake()
-
-    def _take_in(self, action: Callable[[Replica], None]) -> None:
+    def do(self, action: Callable[[Replica], object]) -> None:
         """Do something with the replica and have a turn; later if it is paused."""
-        if self._is_paused:
-            self._backlog.append(lambda: self._take_in(action))
-        elif self.replica is not None:
-            action(self.replica)
-            self._wake()
+        driver, loop = self._driver, self._loop
+        if driver is not None and loop is not None:
+            loop.call_soon(_act, driver, action)
+            loop.poke()
 
     def receive(self, message: Message) -> None:
         """Take in a peer's message."""
-        self._take_in(lambda replica: replica.step((message,)))
+        driver, loop = self._driver, self._loop
+        if driver is not None and loop is not None:
+            loop.call_soon(driver.receive, (message,))
+            loop.poke()
+
+    def serve(self, peer: int, request: bytes, answer: Callable[[bytes], None]) -> None:
+        """Take in a peer's call."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon(self._serve, loop, peer, request, answer)
+            loop.poke()
+
+    def _serve(
+        self, loop: SimLoop, peer: int, request: bytes, answer: Callable[[bytes], None]
+    ) -> None:
+        async def run() -> None:
+            call = decode_call(request)
+            assert isinstance(call, OfferSnapshot | SendChunks | FinishSnapshot)
+            with contextlib.suppress(StorageError):  # the node is ending
+                told = await self._snapshots_in.answer(NodeId(peer), call)
+                answer(encode(told))
+
+        loop.create_task(run())
 
     def submit(self, request: msgspec.Raw, sink: AnswerSink, tag: int) -> None:
         """Take in a client's write."""
-        self._take_in(lambda replica: replica.submit(request, sink, tag))
+        self.do(lambda replica: replica.submit(request, sink, tag))
 
     def read(self, query: Query, sink: AnswerSink, tag: int) -> None:
         """Take in a client's linearizable read."""
-        self._take_in(lambda replica: replica.reads.add(query, sink, tag))
+        self.do(lambda replica: replica.reads.add(query, sink, tag))
 
     def renew(self, session: int, done: Callable[[Sequence[int] | None], None]) -> None:
         """Take in a client's renewal."""
-        self._take_in(lambda replica: replica.renew((session,), done))
+        self.do(lambda replica: replica.renew((session,), done))
 
     def link_down(self, peer: int, *, is_gone: bool) -> None:
         """A link broke; ``is_gone``: by the other process's end."""
-
-        def act(replica: Replica) -> None:
-            replica.core.unreachable(NodeId(peer))
-            if is_gone and replica.core.leader == peer:
-                replica.core.forget_leader()
-
-        self._take_in(act)
+        driver, loop = self._driver, self._loop
+        if driver is not None and loop is not None:
+            loop.call_soon(driver.link_down, NodeId(peer), is_gone)
+            loop.poke()
 
     def transfer(self, peer: int) -> None:
         """Hand leadership over, if it leads."""
-        self._take_in(lambda replica: _transfer(replica, peer))
+        self.do(lambda replica: replica.core.transfer(NodeId(peer)))
 
-    # --- turns --------------------------------------------------------------------
+    # --- what is seen -------------------------------------------------------------
 
-    def _wake(self) -> None:
-        lag_us = 0 if self._is_calm else self._options.turn_lag_us
-        if not lag_us:
-            self._turn()
-        elif not self._is_turn_due:
-            self._is_turn_due = True
-            self._after(
-                self._rng.randrange(lag_us), f"turn n{self.node_id}", self._turn
-            )
+    def _on_ready(self, core: Core, ready: Ready) -> None:
+        self._invariants.on_ready(self.life, core, ready)
 
-    def _turn(self) -> None:
-        self._is_turn_due = False
-        assert self.replica is not None, "turns end with the life"
-        self.replica.turn()
+    def _on_send(self, message: Message) -> None:
+        self._invariants.on_sent(self.disk, message)
 
-    # --- Effects ------------------------------------------------------------------
+    def _on_tick(self) -> None:
+        replica = self.replica
+        assert replica is not None, "it ticks"
+        cap_ms = 2 * self._options.heartbeat_ms
+        term = replica.core.term if replica.may_propose else 0
+        self._invariants.on_tick(self.life, term, replica.clock.now_ms, cap_ms)
 
-    def send(self, messages: Sequence[Message]) -> None:
-        """Send to peers."""
-        for message in messages:
-            self._invariants.on_sent(self.disk, message)
-        self._network.send(messages)
+    def _on_applied(self, entry: AppliedEntry) -> None:
+        replica = self.replica
+        assert replica is not None, "it applies"
+        self._invariants.on_applied(self.life, replica.machine, entry)
 
-    def write(self, write: Write, send_after: Sequence[Message]) -> None:
-        """Begin a write behind those under way."""
-        self._writer.put(write, send_after)
-
-    def _on_stored(self, write: Write, send_after: Sequence[Message]) -> None:
-        assert self.replica is not None, "writes end with the life"
-        self.send(send_after)
-        self.replica.stored(write.id)
-        self._turn()
-
-    def changed(self, soft: SoftState) -> None:
-        """Role, leader or term changed: the trace has it already."""
-
-    def applied(self, entry: AppliedEntry) -> None:
-        """Compare what an entry did."""
-        assert self.replica is not None, "it applies"
-        self._invariants.on_applied(self.life, self.replica.machine, entry)
-
-    def marked(self, index: int, mark: MarkEntry) -> None:
-        """Take the checkpoint."""
-        self._checkpoints.take(Index(index), mark)
-
-    def _on_digest(self, index: int, digest: bytes) -> None:
+    def _on_checkpoint(self, index: int, digest: bytes) -> None:
+        replica = self.replica
+        assert replica is not None, "it took it"
+        replica.marks.note_stored(index, digest)
         self._invariants.on_digest(self.node_id, index, digest)
 
+    def _on_roster(self, roster: Roster) -> None:
+        replica = self.replica
+        assert replica is not None, "it applies"
+        self._invariants.on_roster(self.life, replica.machine.applied_index, roster)
 
-def _transfer(replica: Replica, peer: int) -> None:
-    replica.core.transfer(NodeId(peer))
+    def _on_installed(self, index: int) -> None:
+        self._checkpoints.replace()
+        replica = self.replica
+        assert replica is not None, "it installs"
+        self._invariants.on_installed(self.life, index, replica.marks.digest)
+
+
+def _act(driver: Driver, action: Callable[[Replica], object]) -> None:
+    action(driver.replica)
+    driver.wake()

@@ -39,6 +39,8 @@ class Options:
     batch_requests_max: int
     batches_in_flight_max: int
     mark_log_bytes: int
+    log_keep_bytes: int
+    chunk_bytes: int
     latency_us: int
     tail: float
     is_stream: bool
@@ -56,6 +58,10 @@ class Options:
     downtime_us: int
     drift_ppm: int
     faults: tuple[str, ...]
+    crash_points: float
+    change_interval_us: int
+    changes: tuple[str, ...]
+    bars_removed: bool
 
     @property
     def election_us(self) -> int:
@@ -86,9 +92,11 @@ class Options:
         return ReplicaSettings(
             tick_ms=TICK_MS,
             heartbeat_ms=self.heartbeat_ms,
+            election_ms=self.election_ticks * TICK_MS,
             batch_requests_max=self.batch_requests_max,
             batches_in_flight_max=self.batches_in_flight_max,
             mark_log_bytes=self.mark_log_bytes,
+            log_keep_bytes=self.log_keep_bytes,
         )
 
     def lines(self) -> list[str]:
@@ -100,8 +108,12 @@ class Options:
 
 
 _FAULTS: Final = (
+    "bad-sync",
     "crash",
     "crash-all",
+    "crash-receiver",
+    "damage",
+    "full-disk",
     "link-down",
     "partition",
     "pause",
@@ -110,6 +122,8 @@ _FAULTS: Final = (
     "transfer",
     "wall-step",
 )
+
+_CHANGES: Final = ("add", "promote", "remove", "replace", "update")
 
 
 def draw_options(rng: Random, size: int | None = None) -> Options:
@@ -135,7 +149,9 @@ def draw_options(rng: Random, size: int | None = None) -> Options:
         cached_log_bytes_max=rng.choice([1, 1000, 1 << 26]),
         batch_requests_max=rng.choice([1, 3, 2000]),
         batches_in_flight_max=rng.choice([1, 3, 16]),
-        mark_log_bytes=rng.choice([1, 500, 4000, 1 << 30]),
+        mark_log_bytes=rng.choice([1, 500, 2000, 8000, 1 << 30]),
+        log_keep_bytes=rng.choice([0, 0, 600, 100_000, 1 << 30]),
+        chunk_bytes=rng.choice([100, 500, 1 << 16]),
         latency_us=latency_us,
         tail=rng.choice([0, 0, 0.02, 0.1]),
         is_stream=rng.random() < 0.5,
@@ -149,8 +165,21 @@ def draw_options(rng: Random, size: int | None = None) -> Options:
         op_interval_us=rng.choice([5_000, 20_000, 100_000]),
         ttl_ms=rng.choice([1000, 3000, 10_000]),
         sleepy=rng.choice([0, 0.005, 0.02]),
-        fault_interval_us=rng.choice([4 * _TICK_US, election_us, 3 * election_us]),
+        fault_interval_us=rng.choice(
+            [4 * _TICK_US, *(t * election_us for t in (1, 3, 8))]
+        ),
         downtime_us=rng.choice([2 * _TICK_US, election_us, 3 * election_us]),
         drift_ppm=rng.choice([0, 10_000, 50_000]),
         faults=tuple(fault for fault in _FAULTS if rng.random() < 0.5),
+        crash_points=rng.choice([0, 0, 0.002, 0.01]),
+        change_interval_us=rng.choice([election_us, 3 * election_us]),
+        changes=_draw_changes(rng),
+        bars_removed=rng.random() < 0.5,
     )
+
+
+def _draw_changes(rng: Random) -> tuple[str, ...]:
+    """Draw which member changes there are: none in every other run."""
+    if rng.random() < 0.5:
+        return ()
+    return tuple(change for change in _CHANGES if rng.random() < 0.7)

@@ -17,7 +17,6 @@ from raftd.consensus import core, following, output, quorum, reads, replication,
 from raftd.consensus.config import Config
 from raftd.consensus.messages import AppendReply, Heartbeat, Message
 from raftd.consensus.outbox import Outbox
-from raftd.consensus.progress import Progress, ProgressState
 from raftd.consensus.proposals import advance_commit
 from raftd.consensus.quorum import committed_index
 from raftd.consensus.state import Persisted, State
@@ -133,12 +132,6 @@ def _send_nothing(_: State, __: NodeId, ___: object) -> None:
     return
 
 
-def _probe_from_the_match(self: Progress) -> None:
-    if self.state is not ProgressState.SNAPSHOT:
-        self._enter(ProgressState.PROBE, Index(self.match_index + 1))
-        self.is_paused = True
-
-
 # --- reads ------------------------------------------------------------------------
 
 
@@ -252,7 +245,6 @@ PLANTED: Final[dict[str, tuple[Patch, ...]]] = {
     "lost-window": ((replication, "_send_empty_append", _send_nothing),),
     "no-up-to-date-check": ((voting, "_is_up_to_date", _is_always_up_to_date),),
     "old-term-reply": ((core, "_step_older", _count_old_replies),),
-    "probe-from-the-match": ((Progress, "note_unreachable", _probe_from_the_match),),
     "quorum-off-by-one": ((quorum, "_majority_index", _minority_index),),
     "read-before-noop": (
         (reads, "flush_leader", _read_from_the_start),

@@ -1,7 +1,8 @@
 """One run: a cluster under faults, then healed; it must recover, and agree.
 
-Rules: after healing, some node leads within ten election timeouts, everything that
-clients have begun gets its answer, and all nodes come to the same state.
+Rules: first only a random majority is healed. Within ten election timeouts some node
+leads, everything that clients have begun gets its answer, and the majority comes to
+rest in one state. Then the others are started, and come to it too.
 
 Source: RELIABILITY.md section 6 (phases, liveness, digests).
 """
@@ -9,24 +10,30 @@ Source: RELIABILITY.md section 6 (phases, liveness, digests).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Final
 
-from raftd.consensus.messages import Message
+from raftd.node.replica import Replica
 from tests.sim.clients import Client
+from tests.sim.cluster import Cluster
+from tests.sim.configs import is_quorum
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
+from tests.sim.members import Changes
 from tests.sim.model import LOCKS
-from tests.sim.network import Network
 from tests.sim.node import SimNode
 from tests.sim.ops import COUNTERS, KEYS, Tally
 from tests.sim.options import Options, draw_options
 from tests.sim.session import Beliefs
+from tests.sim.virtual import virtual
 from tests.sim.world import SimFailure, World
 
 __all__ = ["Outcome", "Simulation"]
 
 _SAFETY_SHARE: Final = 0.7
 _LEADER_TIMEOUTS: Final = 10
+_SLOW_TIMEOUTS: Final = 40
+"""Without pre-votes: one with a short log keeps others from campaigning for a while."""
 _GRACE_US: Final = 20_000_000
 _LIVENESS_TIMEOUTS: Final = 30
 
@@ -42,6 +49,8 @@ class Outcome:
     entries: int
     answered: int
     sessions: int
+    installs: int
+    changes: int
     trace_hash: str
 
 
@@ -52,12 +61,11 @@ class Simulation:
         self.world: Final = World(seed)
         self.options: Final = options or draw_options(self.world.rng("options"))
         self.invariants: Final = Invariants(self.world)
-        self.network: Final = Network(self.world, self.options, self._deliver)
-        self.nodes: Final = {
-            n: SimNode(self.world, n, self.options, self.network, self.invariants)
-            for n in range(1, self.options.size + 1)
-        }
-        self.faults: Final = Faults(self.world, self.options, self.nodes, self.network)
+        self.cluster: Final = Cluster(self.world, self.options, self.invariants)
+        self.faults: Final = Faults(
+            self.world, self.options, self.cluster, self.invariants.configs
+        )
+        self.changes: Final = Changes(self.world, self.options, self.cluster)
         self.tally: Final = Tally()
         beliefs: Beliefs = {}
         self.clients: Final = [
@@ -65,16 +73,13 @@ class Simulation:
                 self.world,
                 n,
                 self.options,
-                self.nodes,
+                self.cluster,
                 self.invariants,
                 self.tally,
                 beliefs,
             )
             for n in range(1, self.options.clients + 1)
         ]
-
-    def _deliver(self, message: Message) -> None:
-        self.nodes[message.dst].receive(message)
 
     def run(self, steps: int) -> Outcome:
         """Run to the end.
@@ -83,14 +88,25 @@ class Simulation:
             SimFailure: A promise was broken.
             AssertionError: The production code found itself in an impossible state.
         """
+        with virtual(self.options.chunk_bytes):
+            try:
+                return self._run(steps)
+            finally:
+                self.cluster.stop()
+
+    def _run(self, steps: int) -> Outcome:
         self.begin()
         world = self.world
         while world.steps < steps * _SAFETY_SHARE:
             world.step()
-        world.note("heal")
-        self.faults.heal()
-        self._recover()
-        self._check_end()
+        self.changes.is_over = True
+        core = self._choose_core()
+        world.note(f"heal {[node.node_id for node in core]}")
+        self.faults.heal(core)
+        self._recover(core)
+        self.faults.heal_rest()
+        self._await(self._is_at_rest_with_all, "all together")
+        self._check_end(self._members())
         return Outcome(
             world.seed,
             world.steps,
@@ -99,69 +115,109 @@ class Simulation:
             len(self.invariants.committed),
             self.tally.answered,
             self.tally.sessions,
+            self.invariants.installs,
+            self.invariants.configs.count,
             world.trace_hash,
         )
 
     def begin(self) -> None:
         """Start every node, the clients and the faults."""
-        for node in self.nodes.values():
+        for node in self.cluster.all():
             node.start()
         for client in self.clients:
             client.start()
         self.faults.start()
+        self.changes.start()
 
     # --- the end ------------------------------------------------------------------
 
-    def _recover(self) -> None:
+    def _choose_core(self) -> list[SimNode]:
+        """Choose nodes that suffice for each configuration that may still count.
+
+        Those that left and were not told stay: they may be the only ones to know it.
+        """
+        configs = self.invariants.configs
+        needed = [configs.latest.membership, *configs.possible()]
+        rng = self.world.rng("core")
+        nodes = [n for n in self.cluster.all() if not n.disk.is_damaged]
+        rng.shuffle(nodes)
+        count = len(nodes) if rng.random() < 0.3 else 1
+        while not all(
+            is_quorum(each, [node.node_id for node in nodes[:count]]) for each in needed
+        ):
+            count += 1
+            assert count <= len(nodes), "the atlas leaves a quorum"
+        latest = configs.latest.membership.members
+        gone = [node for node in nodes[count:] if node.node_id not in latest]
+        return nodes[:count] + gone
+
+    def _recover(self, core: list[SimNode]) -> None:
         world, t_us = self.world, self.options.election_us
-        leader_by_us = world.now_us + _LEADER_TIMEOUTS * t_us
-        while not self._has_leader():
+        timeouts = _LEADER_TIMEOUTS if self.options.pre_vote else _SLOW_TIMEOUTS
+        leader_by_us = world.now_us + timeouts * t_us
+        while not any(_may_propose(node) for node in core):
             world.step()
             if world.now_us > leader_by_us:
-                raise SimFailure(f"no leader {_LEADER_TIMEOUTS} timeouts after healing")
+                raise SimFailure(f"no leader {timeouts} timeouts after healing")
         for client in self.clients:
             client.drain()
+        self._await(lambda: self._is_at_rest(core), "the majority")
+
+    def _await(self, is_done: Callable[[], bool], who: str) -> None:
+        """Wait for rest, for a while."""
+        world, t_us = self.world, self.options.election_us
         wait_us = _LIVENESS_TIMEOUTS * t_us + 2000 * self.options.ttl_ms + _GRACE_US
         rest_by_us = world.now_us + wait_us
-        while not self._is_at_rest():
+        while not is_done():
             world.step()
             if world.now_us > rest_by_us:
-                raise SimFailure(f"no rest after healing: {self._describe()}")
+                raise SimFailure(f"no rest of {who}: {self._describe()}")
 
-    def _has_leader(self) -> bool:
-        return any(
-            node.replica is not None and node.replica.may_propose
-            for node in self.nodes.values()
-        )
+    def _members(self) -> list[SimNode]:
+        members = self.invariants.configs.latest.membership.members
+        return [node for node in self.cluster.all() if node.node_id in members]
 
-    def _is_at_rest(self) -> bool:
+    def _is_at_rest_with_all(self) -> bool:
+        nodes = [node for node in self._members() if not node.disk.is_damaged]
+        return self._is_at_rest(nodes)
+
+    def _is_at_rest(self, nodes: list[SimNode]) -> bool:
+        configs = self.invariants.configs
         if not all(client.is_idle for client in self.clients):
             return False
+        latest = configs.latest.membership
+        if latest.outgoing:
+            return False
         last = len(self.invariants.committed)
+        cores = [
+            node.replica.core
+            for node in nodes
+            if node.replica is not None and node.node_id in latest.members
+        ]
         return all(
-            node.replica is not None
-            and node.replica.core.applied_index == last
-            and node.replica.core.durable_index == node.replica.core.last_index == last
-            and node.replica.core.term == self.nodes[1].disk.hard_state.term
-            for node in self.nodes.values()
-        )
+            core.applied_index == last
+            and core.durable_index == core.last_index == last
+            and core.term == cores[0].term
+            for core in cores
+        ) and len(cores) >= sum(node.node_id in latest.members for node in nodes)
 
     def _describe(self) -> str:
-        cores = [node.replica.core for node in self.nodes.values() if node.replica]
+        cores = [node.replica.core for node in self.cluster.all() if node.replica]
         shown = ", ".join(
             f"n{core.node_id} {core.role.value} term {core.term} commit"
             f" {core.commit_index} last {core.last_index}"
             for core in cores
         )
         busy = sum(not client.is_idle for client in self.clients)
-        return f"{busy} clients wait; {shown}"
+        latest = self.invariants.configs.latest.membership
+        return f"{busy} clients wait; {shown}; {latest}"
 
-    def _check_end(self) -> None:
-        views = {n: self._view(node) for n, node in self.nodes.items()}
-        first = views[1]
+    def _check_end(self, nodes: list[SimNode]) -> None:
+        views = {n.node_id: _view(n.replica) for n in nodes if n.replica is not None}
+        first_id, first = next(iter(views.items()))
         for node_id, view in views.items():
             if view != first:
-                raise SimFailure(f"n1 and n{node_id} differ: {first} {view}")
+                raise SimFailure(f"n{first_id} and n{node_id} differ: {first} {view}")
         model = self.invariants.model
         for key, count in self.tally.counts.items():
             if model.count(key) != count:
@@ -169,12 +225,17 @@ class Simulation:
                     f"{key!r} counts {model.count(key)}, acknowledged are {count}"
                 )
 
-    def _view(self, node: SimNode) -> tuple[Any, ...]:
-        assert node.replica is not None, "healed"
-        machine = node.replica.machine
-        sessions = [machine.sessions.view(lease) for lease in machine.leases.ids()]
-        keys = [machine.kv.find(key) for key in KEYS + COUNTERS]
-        locks = [machine.locks.inspect(name) for name in LOCKS]
-        context = machine.context
-        stamps = (context.revision, context.now_ms, context.wall_ms, context.size_bytes)
-        return (machine.applied_index, stamps, sessions, keys, locks)
+
+def _may_propose(node: SimNode) -> bool:
+    return node.replica is not None and node.replica.may_propose
+
+
+def _view(replica: Replica) -> tuple[Any, ...]:
+    """Return what of a state has to be equal everywhere."""
+    machine = replica.machine
+    sessions = [machine.sessions.view(lease) for lease in machine.leases.ids()]
+    keys = [machine.kv.find(key) for key in KEYS + COUNTERS]
+    locks = [machine.locks.inspect(name) for name in LOCKS]
+    context = machine.context
+    stamps = (context.revision, context.now_ms, context.wall_ms, context.size_bytes)
+    return (machine.applied_index, replica.roster, stamps, sessions, keys, locks)

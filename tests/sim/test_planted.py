@@ -56,15 +56,6 @@ _FOCUS: dict[str, dict[str, Any]] = {
     "another's-answer": _BUSY,
     "commit-past-match": _BUSY,
     "dead-waiter": _BUSY | {"faults": (), "sleepy": 0.05, "ttl_ms": 1000, "clients": 6},
-    "probe-from-the-match": _BUSY
-    | {
-        "faults": ("link-down", "crash"),
-        "mark_log_bytes": 500,
-        "check_quorum": True,
-        "latency_us": 20_000,
-        "fault_interval_us": 200_000,
-        "downtime_us": 1_500_000,
-    },
     "read-unconfirmed": _BUSY | {"faults": ("partition", "pause")},
     "vote-forgotten": _BUSY
     | {
@@ -91,7 +82,6 @@ _SEEDS: dict[str, range] = {
     "dead-waiter": range(1, 20),
     "lost-window": range(1, 30),
     "no-up-to-date-check": range(1, 30),
-    "probe-from-the-match": range(11, 31),
     "quorum-off-by-one": range(1, 30),
     "read-before-noop": range(1, 60),
     "read-unconfirmed": range(21, 36),

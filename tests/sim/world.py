@@ -36,6 +36,7 @@ class World:
         self.now_us = 0
         self.steps = 0
         self.on_line: Callable[[str], None] | None = None
+        self._failure: BaseException | None = None
         self._heap: Final[list[_Event]] = []
         self._sequence = 0
         self._hash: Final = hashlib.blake2b(digest_size=16)
@@ -63,6 +64,13 @@ class World:
         self.steps += 1
         self._record(label, None)
         action(*args)
+        if self._failure is not None:
+            raise self._failure
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with this step, wherever it is in the production code."""
+        if self._failure is None:
+            self._failure = error
 
     def note(self, text: str) -> None:
         """Record what an event led to."""

@@ -1,0 +1,120 @@
+"""All nodes of one run, those included that join later.
+
+Rules: a node that is new gets a blank disk which knows only how the cluster began. A
+peer that knows a node to be removed does not listen to it and tells it so, if the run
+has that rule on.
+
+Source: RELIABILITY.md rules 44 and 46.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from raftd.consensus.messages import Message
+from raftd.consensus.types import NodeId
+from raftd.node.roster import MemberRecord, first_roster
+from tests.sim.configs import is_quorum
+from tests.sim.invariants import Invariants
+from tests.sim.network import Network
+from tests.sim.node import SimNode
+from tests.sim.options import Options
+from tests.sim.world import World
+
+__all__ = ["Cluster", "record_of"]
+
+_HOP_US: Final = 2000
+
+
+def record_of(node_id: int, name: str = "") -> MemberRecord:
+    """Make a member's record."""
+    return MemberRecord(
+        NodeId(node_id), name or f"n{node_id}", f"p{node_id}", f"c{node_id}", b"", 2
+    )
+
+
+class Cluster:
+    """See the module's rules."""
+
+    def __init__(self, world: World, options: Options, invariants: Invariants) -> None:
+        self._world: Final = world
+        self._options: Final = options
+        self._invariants: Final = invariants
+        self.network: Final = Network(world, options, self._deliver)
+        self.network.serve = self._serve
+        self.nodes: Final[dict[int, SimNode]] = {}
+        self.is_calm = False
+        self.on_made: Callable[[SimNode], None] = lambda _: None
+        ids = range(1, options.size + 1)
+        self._first_roster: Final = first_roster(ids, map(record_of, ids))
+        invariants.configs.begin(self._first_roster)
+        for node_id in ids:
+            self.make(node_id)
+
+    def make(self, node_id: int) -> SimNode:
+        """Return a node, a new one if there is none of this id."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            node = self.nodes[node_id] = SimNode(
+                self._world,
+                node_id,
+                self._options,
+                self.network,
+                self._invariants,
+                self._first_roster,
+            )
+            self.on_made(node)
+        return node
+
+    def __getitem__(self, node_id: int) -> SimNode:
+        """Return a node that was made."""
+        return self.nodes[node_id]
+
+    def ids(self) -> list[int]:
+        """Return the ids of those that may still take part."""
+        return [n for n, node in self.nodes.items() if not node.is_out]
+
+    def all(self) -> list[SimNode]:
+        """Return those that may still take part."""
+        return [node for node in self.nodes.values() if not node.is_out]
+
+    def stop(self) -> None:
+        """End all that runs."""
+        for node in self.nodes.values():
+            if node.replica is not None:
+                node.crash()
+
+    def _is_barred(self, node: SimNode, src: int) -> bool:
+        """Tell whether a node does not listen to somebody, and has told it so."""
+        replica = node.replica
+        if replica is None or src not in replica.roster.removed:
+            return False
+        if not self._options.bars_removed and not self.is_calm:
+            return False
+        if self.is_known():
+            self._world.after(_HOP_US, f"ban n{src}", self.nodes[src].ban)
+        return True
+
+    def is_known(self) -> bool:
+        """Tell whether enough disks say that the last change is committed.
+
+        Before that the others may need the word of who left to elect a leader.
+        """
+        configs = self._invariants.configs
+        knowing = [
+            n for n in self.nodes if self.nodes[n].disk.commit >= configs.latest_index
+        ]
+        return is_quorum(configs.latest.membership, knowing)
+
+    def _deliver(self, message: Message) -> None:
+        node = self.nodes[message.dst]
+        if not self._is_barred(node, message.src):
+            node.receive(message)
+
+    def _serve(
+        self, dst: int, src: int, request: bytes, answer: Callable[[bytes], None]
+    ) -> None:
+        node = self.nodes[dst]
+        if not self._is_barred(node, src):
+            node.serve(src, request, answer)

@@ -1,0 +1,344 @@
+"""What a production driver asks of the world: log, state, disk, links and clocks.
+
+Rules: a transaction takes its time, and only its end makes it durable; those of one
+file come one after the other. A full disk refuses and nothing has happened; a bad one
+fails, and what was under way is there or not. Each life of a node has its own ports.
+
+Source: ``raftd.node.ports``; RELIABILITY.md section 6 (disk).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from random import Random
+from typing import Final
+
+from raftd.consensus.messages import Message
+from raftd.consensus.ready import Write
+from raftd.consensus.types import Index, NodeId, Term
+from raftd.node.errors import LinkLost
+from raftd.node.ports import DiskLook
+from raftd.node.roster import LEVEL
+from raftd.storage.chunks import Row, pack, unpack
+from raftd.storage.errors import DiskFailed, DiskFull
+from raftd.storage.types import CheckpointMeta, InstallMark, Sizes
+from tests.sim.clock import NodeClock
+from tests.sim.disk import Disk
+from tests.sim.loop import SimLoop
+from tests.sim.network import Network
+from tests.sim.world import World
+
+__all__ = ["DiskPort", "Files", "LogPort", "PeerPort", "SimClock", "StatePort"]
+
+_CALM_US: Final = 500
+_BALLAST_BYTES: Final = 4000
+_MERGE_SCALE: Final = 16_384
+"""Sizes are told so much larger, so that small states are merged too."""
+
+
+_Chunk = bytes
+
+
+class Files:
+    """How quick and how sound one disk is, and what is under way on it."""
+
+    def __init__(self, world: World, disk: Disk, rng: Random, write_us: int) -> None:
+        self.disk: Final = disk
+        self.rng: Final = rng
+        self.is_bad = False
+        """The next transaction fails, and the node with it."""
+        self.on_point: Callable[[str], None] = _ignore
+        """Told what is about to begin, and what has just ended."""
+        self._world: Final = world
+        self._mean_us = write_us
+        self._stalled_until_us = 0
+        self._under_way: Final[list[tuple[SimLoop, asyncio.Future[None]]]] = []
+
+    def stall(self, until_us: int) -> None:
+        """Let nothing that begins before an instant end before it."""
+        self._stalled_until_us = until_us
+
+    def calm(self) -> None:
+        """Work well from here on; what is under way ends soon."""
+        self._mean_us = _CALM_US
+        self._stalled_until_us = 0
+        self.is_bad = False
+        for loop, future in self._under_way:
+            loop.finish_soon(_CALM_US, "stored", future)
+
+    def crash(self) -> None:
+        """Forget what is under way: the disk keeps what it keeps."""
+        self._stalled_until_us = 0
+        self.is_bad = False
+        self._under_way.clear()
+        self.disk.crash(self.rng)
+
+    async def carry_out(
+        self, loop: SimLoop, name: str, size_bytes: int, store: Callable[[], object]
+    ) -> None:
+        """Carry out one transaction.
+
+        Raises:
+            DiskFull: Nothing has happened.
+            DiskFailed: It may have.
+        """
+        self.on_point(f"{name} begins")
+        disk = self.disk
+        disk.under_way.append(store)
+        delay_us = int(self.rng.expovariate(1 / self._mean_us))
+        delay_us += max(0, self._stalled_until_us - self._world.now_us)
+        future = loop.after(delay_us, "stored")
+        pair = (loop, future)
+        self._under_way.append(pair)
+        await future
+        self._under_way.remove(pair)
+        disk.under_way.remove(store)
+        if self.is_bad:
+            self.is_bad = False
+            if self.rng.random() < 0.5:
+                store()
+            raise DiskFailed("Cannot sync: the disk is bad.")
+        if not disk.take_room(size_bytes):
+            raise DiskFull("Cannot write: no space is left on the disk.")
+        store()
+        self.on_point(f"{name} ends")
+
+
+class LogPort:
+    """The durable log."""
+
+    def __init__(self, files: Files, loop: SimLoop) -> None:
+        self._files: Final = files
+        self._loop: Final = loop
+        self._lock: Final = asyncio.Lock()
+
+    async def write(self, write: Write) -> None:
+        """Make one write durable."""
+        size_bytes = 50 + sum(50 + len(entry.payload) for entry in write.entries)
+        await self._do("write", size_bytes, lambda: self._files.disk.store(write))
+
+    async def cut_prefix(self, upto: Index) -> None:
+        """Forget entries up to and with this index."""
+        await self._do("cut", 50, lambda: self._files.disk.cut_prefix(upto))
+
+    async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
+        """Begin the log anew behind an installed state."""
+        await self._do("reset", 50, lambda: self._files.disk.reset(index, term, mark))
+
+    async def _do(self, name: str, size_bytes: int, store: Callable[[], None]) -> None:
+        async with self._lock:
+            await self._files.carry_out(self._loop, name, size_bytes, store)
+
+
+class _Snapshot:
+    """A checkpoint as of one moment, given out in small pieces."""
+
+    def __init__(self, disk: Disk, rng: Random) -> None:
+        self.meta: Final = disk.meta
+        self._chunks: Final = (*disk.base, *disk.deltas)
+        self._rng: Final = rng
+
+    @property
+    def count(self) -> int:
+        """How many chunks there are."""
+        return len(self._chunks)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all chunks together."""
+        return sum(map(len, self._chunks))
+
+    def read(self, first: int, bytes_max: int) -> list[_Chunk]:
+        """Read some chunks: the piece is as small as one likes."""
+        assert bytes_max > 0, "something is wanted"
+        return list(self._chunks[first : first + self._rng.choice([1, 2, 8])])
+
+    def close(self) -> None:
+        """Let it go."""
+
+
+class StatePort:
+    """The durable state."""
+
+    def __init__(self, files: Files, loop: SimLoop) -> None:
+        self._files: Final = files
+        self._disk: Final = files.disk
+        self._loop: Final = loop
+        self._lock: Final = asyncio.Lock()
+
+    async def checkpoint(self, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
+        """Append one checkpoint."""
+        stored = list(chunks)
+        await self._do(
+            "checkpoint", stored, lambda: self._disk.put_checkpoint(meta, stored)
+        )
+
+    async def sizes(self) -> Sizes:
+        """Count the bytes that are alive, and exaggerate."""
+        base, deltas = self._disk.base, self._disk.deltas
+        return Sizes(
+            _MERGE_SCALE * sum(map(len, base)), _MERGE_SCALE * sum(map(len, deltas))
+        )
+
+    async def merge(self) -> bool:
+        """Make one base of all chunks, unless an install comes first."""
+        disk = self._disk
+        meta, delta_count = disk.meta, len(disk.deltas)
+        rows = {(table, key): value for table, key, value in disk.rows()}
+        left = [(*key, value) for key, value in rows.items() if value is not None]
+        merged = list(pack(left))
+        await self._loop.after(self._files.rng.randrange(200_000), "merge")
+        async with self._lock:
+            if disk.meta.install != meta.install:
+                return False
+
+            def swap() -> None:
+                del disk.deltas[:delta_count]
+                disk.base = merged
+
+            await self._files.carry_out(self._loop, "merge", 100, swap)
+        return True
+
+    def open_snapshot(self) -> _Snapshot:
+        """Begin to read the newest checkpoint."""
+        return _Snapshot(self._disk, self._files.rng)
+
+    async def stage(self, offer_id: bytes, first: int, chunks: Sequence[bytes]) -> None:
+        """Store chunks of a snapshot."""
+        kept = list(chunks)
+        await self._do(
+            "stage", kept, lambda: self._disk.put_staged(offer_id, first, kept)
+        )
+
+    async def staged(self, offer_id: bytes) -> int:
+        """Count the chunks of a snapshot that are staged."""
+        async with self._lock:
+            staged = self._disk.staged
+            return len(staged.chunks) if staged and staged.offer_id == offer_id else 0
+
+    def load_staged(self, offer_id: bytes) -> Iterator[Row]:
+        """Give the rows of the staged chunks."""
+        staged = self._disk.staged
+        assert staged is not None, "nothing is staged"
+        assert staged.offer_id == offer_id, "something else is staged"
+        for chunk in list(staged.chunks):
+            yield from unpack(chunk)
+
+    async def install(self, offer_id: bytes, count: int, meta: CheckpointMeta) -> None:
+        """Make a staged snapshot the state."""
+        await self._do("install", [], lambda: self._disk.install(offer_id, count, meta))
+
+    async def drop_staged(self) -> None:
+        """Forget the snapshot on its way in."""
+        await self._do("drop", [], self._disk.drop_staged)
+
+    async def _do(
+        self, name: str, chunks: list[bytes], store: Callable[[], None]
+    ) -> None:
+        size_bytes = 100 + sum(map(len, chunks))
+        async with self._lock:
+            await self._files.carry_out(self._loop, name, size_bytes, store)
+
+
+class DiskPort:
+    """The file system, with a ballast."""
+
+    ballast_bytes: Final = _BALLAST_BYTES
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk: Final = disk
+
+    def look(self) -> DiskLook:
+        """Look how it is."""
+        disk = self._disk
+        return DiskLook(
+            disk.room_bytes, 1 << 41, has_ballast=disk.has_ballast, replaced=""
+        )
+
+    def fill_ballast(self) -> bool:
+        """Take the ballast's room."""
+        self._disk.has_ballast = not self._disk.is_full
+        return self._disk.has_ballast
+
+    def release_ballast(self) -> None:
+        """Give the ballast's room free."""
+        disk = self._disk
+        if disk.has_ballast and disk.is_full:
+            disk.room_bytes += _BALLAST_BYTES
+        disk.has_ballast = False
+
+
+class PeerPort:
+    """The links to the others, for messages and calls."""
+
+    def __init__(
+        self,
+        node_id: int,
+        network: Network,
+        loop: SimLoop,
+        on_send: Callable[[Message], None],
+    ) -> None:
+        self._node_id: Final = node_id
+        self._network: Final = network
+        self._loop: Final = loop
+        self._on_send: Final = on_send
+
+    def send(self, peer: NodeId, messages: Sequence[Message]) -> None:
+        """Send to one peer."""
+        for message in messages:
+            assert message.dst == peer, "sent to whom it is for"
+            self._on_send(message)
+        self._network.send(messages)
+
+    def is_up(self, peer: NodeId) -> bool:
+        """Tell whether a link is whole, as far as one can know."""
+        return self._network.is_open(self._node_id, peer)
+
+    def level(self, peer: NodeId) -> int:
+        """Tell what a peer can do: the same as everybody."""
+        return LEVEL if self.is_up(peer) else 0
+
+    async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
+        """Ask a peer.
+
+        Raises:
+            LinkLost: No answer came; it may have been carried out.
+        """
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+
+        def take(reply: bytes) -> None:
+            if not answer.done() and not self._loop.is_dead:
+                answer.set_result(reply)
+                self._loop.poke()
+
+        self._network.call(self._node_id, peer, request, take)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise LinkLost(f"node {peer} does not answer") from None
+
+    def serve(self, handler: Callable[[NodeId, bytes], Awaitable[bytes]]) -> None:
+        """Never called: the node itself hands calls on."""
+        raise AssertionError(f"served by {handler}")
+
+
+class SimClock:
+    """The two clocks of a node."""
+
+    def __init__(self, world: World, clock: NodeClock) -> None:
+        self._world: Final = world
+        self._clock: Final = clock
+
+    def monotonic_ms(self) -> int:
+        """Return monotonic time."""
+        return self._clock.monotonic_ms(self._world.now_us)
+
+    def wall_ms(self) -> int:
+        """Return wall time."""
+        return self._clock.wall_ms(self._world.now_us)
+
+
+def _ignore(_: str) -> None:
+    return
