@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from raftd.consensus.core import Core
@@ -36,9 +36,11 @@ __all__ = ["CheckpointHost", "Checkpoints"]
 
 _logger = logging.getLogger(__name__)
 
-_SLICE_S: Final = 0.001
-_REST_SHARE: Final = 1.0
+_SLICE_S: Final = 0.0005
+_REST_SHARE: Final = 2.0
 _STEP_ROWS: Final = 64
+_STORE_REST_S: Final = 0.001
+"""After each chunk that is stored."""
 _FULL_RETRY_S: Final = 1.0
 
 
@@ -203,7 +205,7 @@ class Checkpoints:
                 return False
             try:
                 # Whoever installs queues behind this one.
-                await self._state.checkpoint(meta, job.chunks)
+                await self._state.checkpoint(meta, _slowly(job.chunks))
                 break
             except DiskFull as error:
                 _logger.warning("checkpoint_waits index=%d reason=%s", job.index, error)
@@ -240,3 +242,10 @@ class Checkpoints:
 
 async def _at_once() -> None:
     return
+
+
+async def _slowly(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """Leave the loop, and the disk, to others between any two chunks."""
+    for chunk in chunks:
+        yield chunk
+        await asyncio.sleep(_STORE_REST_S)

@@ -9,7 +9,13 @@ Source: DESIGN.md sections 2 and 3.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from typing import Protocol
 
 from raftd.consensus.messages import Message
@@ -121,7 +127,9 @@ class Snapshot(Protocol):
 class StatePort(Protocol):
     """The durable state."""
 
-    async def checkpoint(self, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
+    async def checkpoint(
+        self, meta: CheckpointMeta, chunks: AsyncIterable[bytes]
+    ) -> None:
         """Append one checkpoint, all or nothing; raises DiskFull if it is nothing."""
 
     async def sizes(self) -> Sizes:

@@ -51,6 +51,7 @@ __all__ = [
     "reading",
     "reading_at_rest",
     "rewrite_bytes",
+    "sync_bytes",
     "sync_directory",
     "wal_path",
 ]
@@ -178,6 +179,23 @@ def sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_bytes(path: Path) -> None:
+    """Send what was written to a file so far to the disk; nothing if it is not there.
+
+    Raises:
+        DiskFailed: The disk refused.
+    """
+    with translate_errors(path, "sync"):
+        try:
+            handle = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return
+        try:
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
 
 
 def rewrite_bytes(path: Path) -> None:

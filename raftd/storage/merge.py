@@ -18,6 +18,7 @@ import secrets
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
@@ -58,6 +59,7 @@ _BUSY_S = 60.0
 #: Written in one transaction: about 1 MiB.
 _SLICE_CHUNKS = 16
 _NICENESS = 10
+_REST_S_MAX = 0.2
 _MARK_BYTES = 16
 
 
@@ -147,12 +149,17 @@ class _Merge:
 
     @contextmanager
     def _marked(self) -> Iterator[None]:
-        """Run a transaction that has an effect only if the mark is still there."""
+        """Run a transaction that has an effect only if the mark is still there.
+
+        Then rest for as long as it took: the disk's syncs are the log's, too.
+        """
+        begin_s = time.monotonic()
         with self._exclusive():
             rows = self._db.execute("SELECT * FROM meta WHERE name = ?", (MERGE,))
             if rows.fetchone() != self._mark:
                 raise _OvertakenError
             yield
+        time.sleep(min(_REST_S_MAX, time.monotonic() - begin_s))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

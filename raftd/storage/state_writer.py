@@ -19,12 +19,15 @@ from typing import Any
 import aiosqlite
 
 from raftd.storage.errors import DiskFull, StorageError, translate_errors
+from raftd.storage.files import sync_bytes, wal_path
 from raftd.storage.state_rows import chunk_row
 
 __all__ = ["StateWriter"]
 
 #: After so much the write-ahead log is folded.
 _FOLD_BYTES = 4 * 1024 * 1024
+#: And after so much it is synced in the midst of a transaction.
+_SYNC_BYTES = 2 * 1024 * 1024
 #: What a small statement adds: a leaf page, its parent, and their headers.
 _STATEMENT_WAL_BYTES = 2 * (4096 + 24)
 _CHUNK_MARKS = "(?,?,?)"
@@ -40,6 +43,7 @@ class StateWriter:
         self._db = db
         self._failure: StorageError | None = None
         self._unfolded_bytes = 0
+        self._unsynced_bytes = 0
 
     async def run(self, sql: str, parameters: Iterable[object] = ()) -> Rows:
         """Run one statement.
@@ -69,7 +73,23 @@ class StateWriter:
         marks = ",".join([_CHUNK_MARKS] * len(chunks))
         parameters = [value for row in rows for value in row]
         await self.run(f"INSERT INTO chunks VALUES {marks}", parameters)  # noqa: S608  # question marks only
-        self._unfolded_bytes += sum(map(len, chunks))
+        size_bytes = sum(map(len, chunks))
+        self._unfolded_bytes += size_bytes
+        self._unsynced_bytes += size_bytes
+        if self._unsynced_bytes >= _SYNC_BYTES:
+            await self._sync_some()
+
+    async def _sync_some(self) -> None:
+        """Send to the disk what SQLite has written: the commit then has little left.
+
+        Otherwise one long sync would hold up those of the log beside it.
+        """
+        self._unsynced_bytes = 0
+        try:
+            await asyncio.to_thread(sync_bytes, wal_path(self._path))
+        except StorageError as error:
+            self._failure = error
+            raise
 
     @asynccontextmanager
     async def transaction(self, adopt: Callable[[], None]) -> AsyncIterator[None]:
