@@ -212,8 +212,9 @@ def _update(
     taken = _check_taken(
         roster, new.name, new.peer_address, new.client_address, (node_id,)
     )
-    if taken is not None:
-        return taken
+    refusal = taken or _check_own_word(wish, sight)
+    if refusal is not None:
+        return refusal
     return _change(roster, sight, (), [new]), node_id
 
 
@@ -291,6 +292,23 @@ def _check_live(membership: Membership, sight: Sight, verb: str) -> Refusal | No
         f" is no majority ({_ids(silent)} cannot); start or remove those first, or"
         " force the change"
     )
+
+
+def _check_own_word(wish: UpdateMember, sight: Sight) -> Refusal | None:
+    """Refuse an address that the member itself would put right at once."""
+    shown = sight.shown.get(wish.node_id)
+    if shown is None:
+        return None
+    for what, wanted, its_own in (
+        ("peer", wish.peer_address, shown.peer_address),
+        ("client", wish.client_address, shown.client_address),
+    ):
+        if wanted and its_own and wanted != its_own:
+            return _refuse(
+                f"member {wish.node_id} is up and gives {its_own!r} as its {what}"
+                f" address; set advertise_{what} on its machine and start it again"
+            )
+    return None
 
 
 def _check_known(roster: Roster, node_id: int) -> Refusal | None:

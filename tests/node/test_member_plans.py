@@ -162,11 +162,18 @@ def test_there_are_only_so_many_members() -> None:
 def test_what_an_update_leaves_out_stays() -> None:
     roster = _roster()
     change, _ = _planned(
-        roster, UpdateMember(2, client_address="new:7400"), _sight((1, 2, 3))
+        roster, UpdateMember(2, client_address="new:7400"), _sight((1, 3))
     )
     assert _steps(change) == []
-    # It is up and says another address of itself, but the wish is newer.
     assert _applied(roster, change).get(2) == _record(2, client_address="new:7400")
+
+
+def test_no_address_is_changed_against_the_word_of_the_member_itself() -> None:
+    """It would tell its own again, and be believed."""
+    roster, sight = _roster(), _sight((1, 2, 3))
+    for wish in (UpdateMember(2, peer_address="x:1"), UpdateMember(2, "n", "", "x:1")):
+        assert "advertise_" in _sentence(roster, wish, sight)
+    _planned(roster, UpdateMember(2, "renamed", "h2:7401"), sight)
 
 
 # --- the release before ---------------------------------------------------------------

@@ -319,3 +319,32 @@ async def test_nobody_is_cut_off_while_a_member_may_not_take_snapshots(
         assert (core.first_index > had + 1) is all_take_snapshots
         await cluster.start(away)
         await cluster.applied_everywhere()
+
+
+# --- strangers ------------------------------------------------------------------------
+
+
+async def test_who_slept_through_every_change_still_votes_for_strangers(
+    tmp_path: Path,
+) -> None:
+    """Member 2 knows 1 to 3; the cluster has become 2, 4 and 5, and 4 is away.
+
+    Nobody whom it knows is left, and without its vote nobody can lead.
+    """
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.join(2)
+        await cluster.join(3)
+        await cluster.stop(2)
+        await cluster.join(4)
+        await cluster.join(5)
+        for node_id in (3, 1):
+            await _changed(await cluster.leader(), RemoveMember(node_id))
+            await cluster.stop(node_id)
+        assert (await cluster.leader()).roster.membership.voters == (2, 4, 5)
+        await cluster.stop(4)
+        await cluster.start(2)
+        leader = await cluster.leader()
+        assert leader.node_id == 5
+        await _put(leader, b"k")
+        await cluster.applied_everywhere()
+        assert cluster.node(2).roster == leader.roster
