@@ -88,6 +88,7 @@ async def test_a_full_leader_hands_over_and_a_full_follower_waits(
             assert after.last_index <= status.last_index + 1, "it takes no entries"
             await wait_until_roomy(nodes, victim)
             await asyncio.to_thread(wait_until_caught_up, nodes, victim)
+    assert not counts.sentences, "nobody is refused while others have room"
     await check_counts(nodes, counts)
     await asyncio.to_thread(agree, nodes)
 

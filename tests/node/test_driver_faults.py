@@ -20,16 +20,21 @@ from raftd.consensus.types import (
     Role,
 )
 from raftd.node.refusals import DISK_FULL, HANDING_OVER
-from raftd.statemachine.schema.base import Refusal
+from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import IncrementKey, KeyIncremented, KeyPut
 from tests.node.trio import BALLAST, ELECTION_MS, MARGIN, Member, Trio, sync_failed
 
 
 async def count(member: Member) -> int:
-    """Count one up here, and say to what; the member must lead all the while."""
-    answer = await member.do(IncrementKey(b"n", 1))
-    assert isinstance(answer, KeyIncremented), answer
-    return answer.value
+    """Count one up, and say to what: here, or who leads when this one leads no more."""
+    while True:
+        answer = await member.do(IncrementKey(b"n", 1))
+        if isinstance(answer, KeyIncremented):
+            return answer.value
+        assert isinstance(answer, Refusal), answer
+        assert answer.reason in {Reason.NOT_LEADER, Reason.NO_LEADER}, "not applied"
+        await member.trio.turn()
+        member = await member.trio.leader()
 
 
 # --- a disk that hangs ------------------------------------------------------------
@@ -205,6 +210,11 @@ async def test_a_full_follower_still_votes() -> None:
         assert full.core.unfit
 
 
+def settled(trio: Trio) -> list[Member]:
+    """Find who leads, and is not handing over."""
+    return [m for m in trio.members if m.leads and m.core.transfer_target is None]
+
+
 async def test_all_full_refuse_writes_in_words_and_go_on_together() -> None:
     async with Trio() as trio:
         leader = await trio.leader()
@@ -213,8 +223,8 @@ async def test_all_full_refuse_writes_in_words_and_go_on_together() -> None:
         for member in trio.members:
             member.disk.fill_up()
             await member.driver.guard.note_full(sync_failed())
-        await trio.until(lambda: leader.core.transfer_target is None)
-        leader = await trio.leader()
+        await trio.until(lambda: bool(settled(trio)))
+        (leader,) = settled(trio)
         assert await leader.put(b"k") == DISK_FULL
         assert await leader.read(b"n") == b"1"
         for member in trio.members:

@@ -124,7 +124,7 @@ class Member:
         self.disk: Final = FaultyDisk()
         self.sent = 0
         self.is_cut_off = False
-        self._trio: Final = trio
+        self.trio: Final = trio
         core = Core(
             Config(
                 node_id=self.node_id,
@@ -179,10 +179,10 @@ class Member:
 
     def send(self, peer: NodeId, messages: Sequence[Message]) -> None:
         self.sent += len(messages)
-        self._trio.carry(self, peer, messages)
+        self.trio.carry(self, peer, messages)
 
     def is_up(self, peer: NodeId) -> bool:
-        return not self.is_cut_off and not self._trio[peer].is_cut_off
+        return not self.is_cut_off and not self.trio[peer].is_cut_off
 
     def level(self, peer: NodeId) -> int:
         return LEVEL
@@ -222,8 +222,12 @@ class Trio:
         """Wait until something holds; looked at after every turn of any member."""
         async with asyncio.timeout(30):
             while not holds():
-                self._turn.clear()
-                await self._turn.wait()
+                await self.turn()
+
+    async def turn(self) -> None:
+        """Wait until some member has had a turn."""
+        self._turn.clear()
+        await self._turn.wait()
 
     async def leader(self, *, but: Member | None = None) -> Member:
         """Wait until one leads (another than ``but``) and may propose."""
