@@ -10,7 +10,15 @@ Source: ``raftd.node.ports``; RELIABILITY.md section 6 (disk).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from random import Random
 from typing import Final
 
@@ -167,12 +175,15 @@ class StatePort:
         self._loop: Final = loop
         self._lock: Final = asyncio.Lock()
 
-    async def checkpoint(self, meta: CheckpointMeta, chunks: Iterable[bytes]) -> None:
+    async def checkpoint(
+        self, meta: CheckpointMeta, chunks: AsyncIterable[bytes] | Iterable[bytes]
+    ) -> None:
         """Append one checkpoint."""
-        stored = list(chunks)
-        await self._do(
-            "checkpoint", stored, lambda: self._disk.put_checkpoint(meta, stored)
-        )
+        async with self._lock:
+            stored = [chunk async for chunk in _iterate(chunks)]
+            await self._do(
+                "checkpoint", stored, lambda: self._disk.put_checkpoint(meta, stored)
+            )
 
     async def sizes(self) -> Sizes:
         """Count the bytes that are alive, and exaggerate."""
@@ -207,9 +218,10 @@ class StatePort:
     async def stage(self, offer_id: bytes, first: int, chunks: Sequence[bytes]) -> None:
         """Store chunks of a snapshot."""
         kept = list(chunks)
-        await self._do(
-            "stage", kept, lambda: self._disk.put_staged(offer_id, first, kept)
-        )
+        async with self._lock:
+            await self._do(
+                "stage", kept, lambda: self._disk.put_staged(offer_id, first, kept)
+            )
 
     async def staged(self, offer_id: bytes) -> int:
         """Count the chunks of a snapshot that are staged."""
@@ -227,18 +239,21 @@ class StatePort:
 
     async def install(self, offer_id: bytes, count: int, meta: CheckpointMeta) -> None:
         """Make a staged snapshot the state."""
-        await self._do("install", [], lambda: self._disk.install(offer_id, count, meta))
+        async with self._lock:
+            await self._do(
+                "install", [], lambda: self._disk.install(offer_id, count, meta)
+            )
 
     async def drop_staged(self) -> None:
         """Forget the snapshot on its way in."""
-        await self._do("drop", [], self._disk.drop_staged)
+        async with self._lock:
+            await self._do("drop", [], self._disk.drop_staged)
 
     async def _do(
         self, name: str, chunks: list[bytes], store: Callable[[], None]
     ) -> None:
         size_bytes = 100 + sum(map(len, chunks))
-        async with self._lock:
-            await self._files.carry_out(self._loop, name, size_bytes, store)
+        await self._files.carry_out(self._loop, name, size_bytes, store)
 
 
 class DiskPort:
@@ -338,6 +353,17 @@ class SimClock:
     def wall_ms(self) -> int:
         """Return wall time."""
         return self._clock.wall_ms(self._world.now_us)
+
+
+async def _iterate(
+    chunks: AsyncIterable[bytes] | Iterable[bytes],
+) -> AsyncIterator[bytes]:
+    if isinstance(chunks, AsyncIterable):
+        async for chunk in chunks:
+            yield chunk
+    else:
+        for chunk in chunks:
+            yield chunk
 
 
 def _ignore(_: str) -> None:
