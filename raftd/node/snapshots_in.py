@@ -118,14 +118,34 @@ class SnapshotsIn:
         self._lock: Final = asyncio.Lock()
         self._incoming: _Incoming | None = None
         self._installing: _Installing | None = None
+        self._tidying: asyncio.Task[None] | None = None
         driver.on_install = self._install
 
     async def stop(self) -> None:
         """Give up what is being loaded; it stays staged."""
         incoming = self._incoming
-        if incoming is not None and incoming.loading is not None:
-            incoming.loading.cancel()
-            await asyncio.gather(incoming.loading, return_exceptions=True)
+        tasks = [self._tidying, incoming.loading if incoming is not None else None]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+
+    def note_checkpoint(self) -> None:
+        """This member stored a checkpoint, so the log takes it on: drop leftovers."""
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        async with self._lock:
+            incoming = self._incoming
+            if self._installing is not None or (
+                incoming is not None
+                and incoming.offer.index > self._replica.core.commit_index
+            ):
+                return
+            if incoming is None or incoming.loading is None:
+                self._incoming = None
+                await self._drop()
 
     async def answer(self, peer: NodeId, call: SnapshotCall) -> SnapshotTold:
         """Answer one call of a leader."""
@@ -261,12 +281,16 @@ class SnapshotsIn:
     async def _end(self, incoming: _Incoming, told: SnapshotTold) -> None:
         """Nothing came of it, or nothing is left to do: drop what is staged."""
         incoming.end = told
-        if self._incoming is incoming:
-            self._incoming = None
+        async with self._lock:  # or it might drop what the next offer has staged
+            if self._incoming is incoming:
+                self._incoming = None
+                await self._drop()
+
+    async def _drop(self) -> None:
         try:
             await self._state.drop_staged()
-        except DiskFull:
-            _logger.warning("staged_kept index=%d", incoming.offer.index)
+        except DiskFull as error:
+            _logger.warning("staged_kept reason=%s", error)
         except StorageError as error:
             self._driver.fail(f"a snapshot cannot be dropped: {error}", error)
 

@@ -31,7 +31,6 @@ from raftd.node.peer_calls import (
     encode,
 )
 from raftd.node.ports import PeerPort, Snapshot, StatePort
-from raftd.storage.errors import StorageError
 
 __all__ = ["SnapshotsOut"]
 
@@ -110,10 +109,8 @@ class SnapshotsOut:
             async with self._room:
                 if self._is_wanted(node, stream):
                     is_sent = await self._send_newest(node, stream)
-        except StorageError as error:
-            self._driver.fail(
-                f"the state cannot be read for a snapshot: {error}", error
-            )
+        except Exception as error:  # an unreadable state, or a broken promise
+            self._driver.fail(f"the state cannot be sent: {error!r}", error)
         finally:
             del self._streams[node]
         if self._is_leading(stream):
