@@ -2,19 +2,19 @@
 
 Each tick is judged (``fitness``). A leader in trouble hands leadership over, or steps
 down; a follower in trouble asks for no votes; a full disk takes no more entries. A
-member that was removed ends. A lone voter goes on whatever happens: nobody else can.
+lone voter goes on whatever happens: nobody else can.
 
 Rules: a hand-over holds writes up until it is over, so one that came to nothing is
 tried again only after some time, and with another follower if there is one.
 
-Source: RELIABILITY.md rules 12, 14, 44 and 51.
+Source: RELIABILITY.md rules 12, 14 and 51.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from raftd.consensus.messages import Append, Message
@@ -46,7 +46,6 @@ class Caretaker:
         guard: DiskGuard,
         peers: PeerPort,
         settings: ReplicaSettings,
-        fail: Callable[[str, BaseException | None], None],
     ) -> None:
         self.lags: Final = SyncTimes()
         self.fitness: Final = Fitness(settings.election_ms)
@@ -55,11 +54,9 @@ class Caretaker:
         self._guard: Final = guard
         self._peers: Final = peers
         self._settings: Final = settings
-        self._fail: Final = fail
         self._refusal: Refusal | None = None
         self._now_ms = 0
         self._try_again_ms = 0
-        self._removed_ms: int | None = None
         self._last_target: NodeId | None = None
         writes.on_full = guard.note_full
         writes.on_begin = self._on_begin
@@ -105,8 +102,6 @@ class Caretaker:
         self._tell_refusal()
         if self.is_full and not self._is_leader:
             self._replica.refuse_reads(behind_for_lack_of_room(core.leader))
-        if core.is_removed:
-            self._end_removed()
 
     def _lead_no_more(self, advice: Advice) -> None:
         replica = self._replica
@@ -117,19 +112,6 @@ class Caretaker:
             self._hand_over_at_times(self.fitness.reason)
         elif replica.may_propose and replica.is_clock_apart:
             self._hand_over_at_times("the clock is apart from the others'")
-
-    def _end_removed(self) -> None:
-        """End, once nothing is left to tell the others."""
-        if self._is_leader:
-            return
-        if self._removed_ms is None:
-            self._removed_ms = self._now_ms
-        elif self._now_ms - self._removed_ms >= self._settings.election_ms:
-            self._fail(
-                "this member was removed from the cluster, for good; to bring the"
-                " machine back, add it as a new member with an empty data directory",
-                None,
-            )
 
     # --- handing over -----------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Driver:
         self._writes: Final = WriteQueue(log, self._on_stored, self.fail)
         self.guard: Final = DiskGuard(disk, self.fail)
         self.caretaker: Final = Caretaker(
-            self.replica, self._writes, self.guard, peers, settings, self.fail
+            self.replica, self._writes, self.guard, peers, settings
         )
         self.guard.on_change = self._on_disk_change
         self._peers: Final = peers

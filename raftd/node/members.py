@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from raftd.consensus.progress import ProgressState
@@ -73,6 +73,17 @@ class PeerSight(Protocol):
         """Return what a peer said of itself on the link that is up."""
 
 
+class Farewell(Protocol):
+    """Tells those who were removed, when it may be told."""
+
+    @property
+    def has_knocked(self) -> bool:
+        """Whether one of them came, and could not be told yet."""
+
+    def tell(self, removed: Sequence[int]) -> None:
+        """Tell these from now on."""
+
+
 class Members:
     """See the module's rules."""
 
@@ -83,6 +94,7 @@ class Members:
         own: Shown,
         settings: ReplicaSettings,
         *,
+        farewell: Farewell,
         wake: Callable[[], None],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
@@ -93,6 +105,7 @@ class Members:
             peers: Knows who is in touch.
             own: What this member would say of itself.
             settings: Times.
+            farewell: Tells those who were removed.
             wake: Has the replica take a turn soon.
             changed: Waits until role, leader, term or members change.
         """
@@ -100,6 +113,9 @@ class Members:
         self._peers: Final = peers
         self._wake: Final = wake
         self._changed: Final = changed
+        self._farewell: Final = farewell
+        self._told: tuple[int, ...] = ()
+        self._telling: tuple[tuple[int, ...], int] | None = None
         self._own: Final = own
         self._look_s: Final = settings.election_ms / 1000 / _LOOKS_PER_ELECTION
         self._lasts: Final[deque[int]] = deque(maxlen=_LOOKS_PER_ELECTION + 1)
@@ -139,14 +155,35 @@ class Members:
         core = self._replica.core
         if not self._replica.may_propose or core.role is not Role.LEADER:
             self._lasts.clear()
+            self._telling = None
             return
         self._lasts.append(core.last_index)
+        self._tell_removed()
         if core.has_pending_change or core.transfer_target is not None or self._waiting:
             return
         sight = self.sight()
         change = news(self.roster, sight) or self._promotion(sight)
         if change is not None:
             self._propose(change)
+
+    def _tell_removed(self) -> None:
+        """Have the removed told, once a majority without them is sure to know.
+
+        That is when an entry is committed which was appended after the removal was
+        applied here: it came with a commit index beyond the removal. Until then the
+        removed may be the only ones who know, and the others need their answers.
+        """
+        removed, core = self.roster.removed, self._replica.core
+        if removed == self._told:
+            return
+        if self._telling is None or self._telling[0] != removed:
+            self._telling = removed, core.last_index + 1
+        index = self._telling[1]
+        if core.commit_index >= index:
+            self._told = removed
+            self._farewell.tell(removed)
+        elif core.last_index < index and self._farewell.has_knocked:
+            self._propose(ConfigChange(()))
 
     def _promotion(self, sight: Sight) -> ConfigChange | None:
         for node_id in self.roster.membership.learners:

@@ -10,28 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from importlib.metadata import version
 from typing import Final
 
 from raftd.api.limits import DoorLimits
 from raftd.api.server import ApiServer
-from raftd.consensus.config import Config
-from raftd.consensus.core import Core
-from raftd.consensus.state import Persisted
-from raftd.consensus.types import Index, NodeId, Role, Term
-from raftd.node.backup import Backups, HeaderMaker, header_maker
+from raftd.consensus.types import NodeId, Role
+from raftd.node.backup import Backups
 from raftd.node.checkpoints import Checkpoints
 from raftd.node.digests import Digests, Verdict
 from raftd.node.disk_guard import DataDisk, make_room
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
-from raftd.node.log_entries import LogEntries
 from raftd.node.member_desk import Desk
 from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.members import Members
 from raftd.node.node import Node
-from raftd.node.pace import collector_off
 from raftd.node.peer_service import PeerService
 from raftd.node.refusals import DIVERGED
 from raftd.node.roster import Roster
@@ -42,8 +35,13 @@ from raftd.server.clock import SystemClock
 from raftd.server.config import Settings
 from raftd.server.formation import Neighbours
 from raftd.server.http import HttpServer
+from raftd.server.parts import (
+    load_machine,
+    make_backup_header,
+    make_core,
+    make_replica_settings,
+)
 from raftd.server.state_view import StateView
-from raftd.statemachine.machine import Machine
 from raftd.storage.open import Stores, open_stores
 from raftd.transport.greeting import Formed
 
@@ -51,7 +49,6 @@ __all__ = ["App"]
 
 _logger = logging.getLogger(__name__)
 
-_TICKS_PER_HEARTBEAT: Final = 2
 _HAND_OVER_S: Final = 2.0
 _GRACE_S: Final = 2.0
 
@@ -105,11 +102,10 @@ class App:
     def _build(self, formed: Formed, roster: Roster, neighbours: Neighbours) -> None:
         settings, stores, links = self._settings, self._stores, neighbours.links
         assert stores is not None, "start opens the stores first"
-        machine = self._load(stores)
-        replica_settings = _replica_settings(settings)
-        core = self._core(stores, machine, roster)
+        machine = load_machine(settings, stores)
+        replica_settings = make_replica_settings(settings)
         self._driver = driver = Driver(
-            core,
+            make_core(settings, stores, machine, roster),
             machine,
             log=stores.log,
             disk=DataDisk(
@@ -127,6 +123,24 @@ class App:
             cluster_id=formed.cluster_id,
             settings=replica_settings,
         )
+        snapshots_in = self._keep_state(driver, stores)
+        self._snapshots_out = SnapshotsOut(driver, links, stores.state)
+        self._serve_peers(node, neighbours, snapshots_in)
+        header = make_backup_header(settings, formed.cluster_id)
+        self._backups = node.backups = Backups(node, links, stores.state, header)
+        driver.replica.roster = roster
+        driver.on_roster = self._on_roster
+        self._on_roster(roster)
+        links.on_messages = driver.receive
+        links.on_down = driver.link_down
+        if self._begins_full:
+            driver.guard.begin_full()
+        driver.start()
+        self._members = self._care_for_members(node, neighbours, replica_settings)
+        self._members.start()
+
+    def _keep_state(self, driver: Driver, stores: Stores) -> SnapshotsIn:
+        """Have checkpoints taken, and snapshots taken in."""
         self._checkpoints = checkpoints = Checkpoints(
             driver.replica, stores.log, stores.state, self._on_checkpoint, driver.fail
         )
@@ -140,10 +154,9 @@ class App:
             driver,
             stores.log,
             stores.state,
-            settings.limits.of_apply(),
+            self._settings.limits.of_apply(),
             checkpoints.note_installed,
         )
-        self._snapshots_out = snapshots_out = SnapshotsOut(driver, links, stores.state)
         checkpoints.wait_room = driver.guard.wait_room
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
@@ -151,80 +164,41 @@ class App:
         replica = driver.replica
         replica.marks.may_mark = lambda: checkpoints.is_idle
         replica.marks.may_send_snapshots = lambda: replica.roster.level >= CHANGES_LEVEL
-        view = StateView(node, checkpoints, self._digests, settings, snapshots_out)
-        self._peer_service = PeerService(
+        return snapshots_in
+
+    def _serve_peers(
+        self, node: Node, neighbours: Neighbours, snapshots_in: SnapshotsIn
+    ) -> None:
+        """Answer what other members ask."""
+        checkpoints, snapshots_out = self._checkpoints, self._snapshots_out
+        assert checkpoints is not None and snapshots_out is not None  # noqa: PT018  # made just before
+        view = StateView(
+            node, checkpoints, self._digests, self._settings, snapshots_out
+        )
+        self._peer_service = node.peer_service = PeerService(
             node,
-            links,
+            neighbours.links,
             own_state=view.own_state,
             take_digest=self._judge,
             take_snapshot=snapshots_in.answer,
         )
-        node.peer_service = self._peer_service
-        self._members = members = Members(
-            driver.replica,
-            links,
+
+    def _care_for_members(
+        self, node: Node, neighbours: Neighbours, settings: ReplicaSettings
+    ) -> Members:
+        """Take changes of the members, here and for others."""
+        assert self._peer_service is not None, "it is made before"
+        members = Members(
+            node.driver.replica,
+            neighbours.links,
             neighbours.own,
-            replica_settings,
-            wake=driver.wake,
+            settings,
+            farewell=neighbours,
+            wake=node.driver.wake,
             changed=node.leader_changed,
         )
-        node.desk = self._peer_service.desk = Desk(node, members, links)
-        header = self._backup_header(formed)
-        self._backups = node.backups = Backups(node, links, stores.state, header)
-        driver.replica.roster = roster
-        driver.on_roster = self._on_roster
-        self._on_roster(roster)
-        links.on_messages = driver.receive
-        links.on_down = driver.link_down
-        if self._begins_full:
-            driver.guard.begin_full()
-        driver.start()
-        members.start()
-
-    def _backup_header(self, formed: Formed) -> HeaderMaker:
-        return header_maker(
-            cluster_name=self._settings.cluster,
-            cluster_id=formed.cluster_id,
-            node_id=self._settings.node_id,
-            release=version("raftd"),
-            wall_ms=SystemClock().wall_ms,
-        )
-
-    def _load(self, stores: Stores) -> Machine:
-        limits = self._settings.limits.of_apply()
-        checkpoint = stores.recovery.checkpoint
-        if checkpoint is None:
-            return Machine(limits)
-        with collector_off():
-            return Machine.load(
-                limits,
-                stores.state.load(),
-                index=checkpoint.applied_index,
-                digest=checkpoint.digest,
-            )
-
-    def _core(self, stores: Stores, machine: Machine, roster: Roster) -> Core:
-        settings, log = self._settings, stores.recovery.log
-        tick_ms = settings.heartbeat_ms // _TICKS_PER_HEARTBEAT
-        return Core(
-            Config(
-                node_id=NodeId(settings.node_id),
-                heartbeat_ticks=_TICKS_PER_HEARTBEAT,
-                election_ticks=settings.election_ms // tick_ms,
-            ),
-            Persisted(
-                membership=roster.membership,
-                hard_state=log.hard_state,
-                commit=log.commit,
-                applied=Index(machine.applied_index),
-                first_index=log.first_index,
-                prev_term=log.previous_term,
-                entries=log.tail,
-                term_runs=[(run.first_index, Term(run.term)) for run in log.term_runs],
-                reader=LogEntries(stores.log),
-            ),
-            random.Random(),  # spreads elections, guards nothing
-        )
+        node.desk = self._peer_service.desk = Desk(node, members, neighbours.links)
+        return members
 
     async def _open_doors(self) -> None:
         node, settings = self.node, self._settings
@@ -274,6 +248,8 @@ class App:
         assert self._driver is not None and self._peer_service is not None  # noqa: PT018  # both are built together
         replica = self._driver.replica
         replica.marks.note_stored(index, digest)
+        if self._snapshots_in is not None:
+            self._snapshots_in.note_checkpoint()
         if self._backups is not None:
             self._backups.note_stored()
         self._judge(self._settings.node_id, index, digest)
@@ -360,14 +336,3 @@ class App:
                     await self.node.leader_changed()
         except TimeoutError:
             _logger.warning("hand_over_failed to=%s", core.transfer_target)
-
-
-def _replica_settings(settings: Settings) -> ReplicaSettings:
-    return ReplicaSettings(
-        tick_ms=settings.heartbeat_ms // _TICKS_PER_HEARTBEAT,
-        heartbeat_ms=settings.heartbeat_ms,
-        election_ms=settings.election_ms,
-        mark_log_bytes=settings.checkpoint_log_bytes,
-        mark_interval_ms=settings.checkpoint_interval_ms,
-        log_keep_bytes=settings.log_keep_bytes,
-    )

@@ -15,6 +15,7 @@ import asyncio
 import dataclasses
 import hashlib
 import logging
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -128,6 +129,16 @@ class Neighbours:
         self.greeting.note_roster(roster)
         self.links.set_peers(self._book.peers())
 
+    @property
+    def has_knocked(self) -> bool:
+        """Whether a removed member came, and could not be told so yet."""
+        return self.greeting.has_knocked
+
+    def tell(self, removed: Sequence[int]) -> None:
+        """Tell these that they were removed, now or when they come."""
+        self.greeting.note_certain(removed)
+        self.links.dismiss_removed()
+
     def _on_seen(self, hello: Hello) -> None:
         if self._book.note(hello):
             self.links.set_peers(self._book.peers())
@@ -198,7 +209,7 @@ def _myself(settings: Settings, stores: Stores) -> Myself:
         parts = (meta.extra, meta.digest, meta.applied_index.to_bytes(8, "big"))
         origin = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
     return Myself(
-        limits=digest_of(settings.limits.of_apply()),
+        limits=_digest_of(settings.limits.of_apply()),
         release=version("raftd"),
         name=settings.listed.name if settings.listed else "",
         peer_address=str(settings.advertised_peer or ""),
@@ -208,7 +219,7 @@ def _myself(settings: Settings, stores: Stores) -> Myself:
     )
 
 
-def digest_of(limits: Limits) -> bytes:
+def _digest_of(limits: Limits) -> bytes:
     """Digest the limits that decide what an entry means; told in every greeting."""
     text = repr(sorted(dataclasses.asdict(limits).items()))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -8,8 +8,8 @@ Rules:
       so that a blank disk under a known name is refused and told to stop; a member
       that was added and has shown no incarnation yet is accepted under any.
     * An unknown id with our cluster's id is a stranger, and accepted: its votes must be
-      answered, as its promotion may be on the way to us (rule 8). A removed id is told
-      so, once, by anybody.
+      answered, as its promotion may be on the way to us (rule 8). A removed id is sent
+      away, and told so once the leader is certain (ADR 0010).
     * A node that is to join takes the cluster's id and first voters from any member
       that knows it as added.
     * A member stops for good only if a majority refuses it; while it is blank, or when
@@ -100,6 +100,8 @@ class Greeting:
         self._marks: Final[dict[int, bytes]] = {identity.node_id: identity.incarnation}
         self._refusers: Final[dict[int, str]] = {}
         self._roster = roster
+        self._certain: tuple[int, ...] = ()
+        self._knocked: Final[dict[int, None]] = {}
         self.seen: Final[dict[int, Hello]] = {}
         self.on_seen: Callable[[Hello], None] = _ignore
         self.formed: Final[asyncio.Future[Formed]] = loop.create_future()
@@ -158,9 +160,23 @@ class Greeting:
             self.on_seen(hello)
         return refused
 
+    def note_certain(self, removed: Iterable[int]) -> None:
+        """Let these be told that they were removed: a majority without them knows."""
+        self._certain = tuple(removed)
+        self._knocked.clear()
+
+    @property
+    def has_knocked(self) -> bool:
+        """Whether one that was removed came, and could not be told yet."""
+        return bool(self._knocked)
+
+    def is_removed(self, peer: int) -> bool:
+        """Tell whether a peer was a member, as far as this node knows, and is none."""
+        return self._roster is not None and peer in self._roster.removed
+
     def dismissal(self, peer: int) -> Removed | None:
-        """Return what to say to a peer that was removed; None if it was not."""
-        if self._roster is None or peer not in self._roster.removed:
+        """Return what to say to a peer that was removed; None if it may not be told."""
+        if not self.is_removed(peer) or peer not in self._certain:
             return None
         return Removed(
             f"member {peer} was removed from the cluster, and its id is not used again;"
@@ -247,6 +263,12 @@ class Greeting:
         dismissal = self.dismissal(node_id)
         if dismissal is not None:
             return dismissal
+        if self.is_removed(node_id):
+            self._knocked[node_id] = None
+            return Goodbye(
+                f"member {node_id} is a member no more; the leader tells it so as soon"
+                " as that is certain"
+            )
         if hello.level < roster.level:
             return Goodbye(
                 f"member {node_id} runs a release of level {hello.level}, but the"

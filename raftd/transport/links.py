@@ -56,6 +56,9 @@ class Greeter(Protocol):
     def judge(self, frame: Hello | OldHello, expected: int) -> Goodbye | Removed | None:
         """Refuse a peer, or take note of it."""
 
+    def is_removed(self, peer: int) -> bool:
+        """Tell whether a peer was a member and is none."""
+
     def dismissal(self, peer: int) -> Removed | None:
         """What to say to a peer that was accepted and is a member no more."""
 
@@ -180,11 +183,19 @@ class Links:
             if task is not None:
                 self._keep_until_done(task)
                 task.cancel()
+        self.dismiss_removed()
+
+    def dismiss_removed(self) -> None:
+        """Hang up on those who were removed; who may be told so is told."""
         for accepted in list(self._accepted):
-            if accepted.peer is not None:
-                refused = self.greeter.dismissal(accepted.peer)
-                if refused is not None:
-                    accepted.dismiss(refused)
+            peer = accepted.peer
+            if peer is None or not self.greeter.is_removed(peer):
+                continue
+            refused = self.greeter.dismissal(peer)
+            if refused is not None:
+                accepted.dismiss(refused)
+            elif peer not in self._wanted:
+                accepted.close()
 
     def _keep_until_done(self, task: asyncio.Task[None]) -> None:
         self._loose[task] = None

@@ -166,9 +166,16 @@ async def test_the_majority_is_that_of_the_live_voters() -> None:
     assert not member.banned.done()
 
 
-async def test_a_removed_member_stops_at_one_members_word() -> None:
+async def test_a_removed_member_is_sent_away_and_told_why_when_it_is_certain() -> None:
     removed = Greeting(_bound(9), _MEMBERS, None, first_roster((1, 2, 3, 9)))
-    refused = _member(1).judge(removed.hello(1), 0)
+    member = _member(1)
+    refused = member.judge(removed.hello(1), 0)
+    assert isinstance(refused, Goodbye)
+    assert member.has_knocked
+    removed.refused(1, refused)
+    assert not removed.banned.done(), "it may be the only one that knows"
+    member.note_certain([9])
+    refused = member.judge(removed.hello(1), 0)
     assert isinstance(refused, Removed)
     removed.refused(1, refused)
     assert "was removed" in removed.banned.result()

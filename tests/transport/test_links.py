@@ -219,6 +219,7 @@ async def test_a_removed_peer_is_told_so_on_the_link_that_it_has() -> None:
             await two_is_up.wait()
         left = first_roster([1])
         mine.note_roster(msgspec.structs.replace(left, removed=(2,)))
+        mine.note_certain([2])
         one.set_peers({})
         assert "was removed" in await asyncio.wait_for(theirs.banned, 10)
 
