@@ -26,6 +26,7 @@ class _Stores:
     def __init__(self) -> None:
         self.stored: list[tuple[CheckpointMeta, list[Row]]] = []
         self.cuts: list[Index] = []
+        self.has_cut = asyncio.Event()
         self.refusals = 0
         self.may_store = asyncio.Event()
         self.may_store.set()
@@ -69,6 +70,7 @@ class _Stores:
 
     async def cut_prefix(self, upto: Index) -> None:
         self.cuts.append(upto)
+        self.has_cut.set()
 
     async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
         raise AssertionError((index, term, mark))
@@ -143,8 +145,7 @@ async def test_marks_that_come_while_one_is_stored_are_stored_in_order() -> None
     ]
     assert keys == [[b"k0"], [b"k1"], [b"k2"]]
     assert bench.checkpoints.checkpoint_index == indexes[-1]
-    while not bench.checkpoints.is_idle:
-        await asyncio.sleep(0)
+    await bench.stores.has_cut.wait()
     assert bench.stores.cuts == sorted(bench.stores.cuts)
     assert bench.stores.cuts[-1] <= indexes[-1]
 
