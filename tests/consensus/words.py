@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from raftd.consensus import (
     Index,
+    Install,
     InstallSnapshot,
     Membership,
     Message,
@@ -17,16 +18,17 @@ from raftd.consensus.messages import (
     PreVoteReply,
     VoteReply,
 )
+from tests.consensus.disk import Snapshot, entries_of_terms
 from tests.consensus.network import Network
 
 __all__ = [
     "accepted_by",
     "heartbeat_of",
     "heartbeat_reply_of",
-    "install_of",
     "pre_vote_reply_of",
     "refused_by",
     "sent",
+    "take_up",
     "vote_reply_of",
 ]
 
@@ -78,16 +80,19 @@ def pre_vote_reply_of(src: int, dst: int, term: int, *, granted: bool) -> PreVot
     return PreVoteReply(NodeId(src), NodeId(dst), Term(term), granted)
 
 
-def install_of(
-    src: int, dst: int, term: int, last: tuple[int, int], voters: tuple[int, ...]
-) -> InstallSnapshot:
-    """A snapshot that is here whole; `last` is (term, index)."""
+def take_up(
+    net: Network,
+    dst: int,
+    term: int,
+    last: tuple[int, int],
+    voters: tuple[int, ...] = (1, 2, 3),
+) -> None:
+    """A snapshot of node 1 is at `dst`, whole; `last` is (term, index)."""
+    end, index = Term(last[0]), Index(last[1])
     membership = Membership(tuple(map(NodeId, voters)))
-    return InstallSnapshot(
-        NodeId(src),
-        NodeId(dst),
-        Term(term),
-        Index(last[1]),
-        Term(last[0]),
-        membership,
+    applied = tuple(entries_of_terms(*[end] * index))
+    node = net[dst]
+    node.loaded[Install(index, end)] = Snapshot(index, end, membership, applied)
+    node.core.step(
+        InstallSnapshot(NodeId(1), NodeId(dst), Term(term), index, end, membership)
     )
