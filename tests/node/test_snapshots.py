@@ -140,6 +140,7 @@ async def test_a_row_that_was_altered_on_its_way_is_not_taken(
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
         node_id = await _leave_behind(cluster)
+        tap = StageTap(node_id, monkeypatch)
         altered = 0
 
         def alter(
@@ -158,6 +159,7 @@ async def test_a_row_that_was_altered_on_its_way_is_not_taken(
         await cluster.start(node_id)
         await cluster.applied_everywhere()
         assert altered
+        assert [first for _, first in tap.staged].count(0) == 1, "it was not stored"
         await compared_beyond(cluster, cluster.node(node_id).machine.digest_index)
 
 
