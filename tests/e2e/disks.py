@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 _IMAGE_BYTES: Final = 64 << 20
-DISK_MIB: Final = 24
+DISK_MIB: Final = 64
+"""Room for a write-ahead log of 16 MiB, and all it is folded into."""
 BALLAST_FLAGS: Final = ("--ballast-bytes", str(4 << 20))
 _COMPILER: Final = shutil.which("cc") or shutil.which("gcc")
 _FILLER: Final = "filler"

@@ -54,7 +54,7 @@ async def fill_until_noticed(nodes: OnSmallDisks, node_id: int) -> None:
     await eventually_async(
         lambda: "disk_full" in nodes.log(node_id), f"node {node_id} is out of room"
     )
-    assert not ballast.exists()
+    await eventually_async(lambda: not ballast.exists(), "the ballast is given free")
 
 
 async def wait_until_roomy(nodes: OnSmallDisks, node_id: int) -> None:
