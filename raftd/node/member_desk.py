@@ -33,7 +33,7 @@ from raftd.node.refusals import DEADLINE_NOT_PROPOSED, LEADERSHIP_LOST
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.entry import decode_answer, encode_answer
 
-__all__ = ["Desk", "DeskNews"]
+__all__ = ["Desk", "DeskNews", "LevelPort"]
 
 _RETRY_S: Final = 0.1
 _GRACE_S: Final = 2.0
