@@ -126,11 +126,14 @@ class Checkpoints:
         self._durable: Final = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._merging: asyncio.Task[None] | None = None
+        self._is_stopped = False
         self.wait_room: Callable[[], Awaitable[None]] = _at_once
         self.checkpoint_index = 0
 
     def take(self, index: int, mark: MarkEntry) -> None:
         """Begin the checkpoint of a mark that was just applied."""
+        if self._is_stopped:
+            return  # the files are about to be closed
         term = self._core.term_at(index)
         assert term is not None, "an entry just applied is in the log"
         checkpoint = self._host.machine.take_checkpoint()
@@ -159,7 +162,8 @@ class Checkpoints:
         self.checkpoint_index = index
 
     async def stop(self) -> None:
-        """Abandon what is under way: the state stays as it was."""
+        """Abandon what is under way: the state stays as it was. Take no more."""
+        self._is_stopped = True
         tasks = [task for task in (self._task, self._merging) if task is not None]
         for task in tasks:
             task.cancel()

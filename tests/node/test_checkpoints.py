@@ -173,3 +173,11 @@ async def test_what_an_install_replaced_is_not_stored_afterwards() -> None:
     assert [meta.applied_index for meta, _ in bench.stores.stored] == [later]
     bench.checkpoints.note_installed(77)
     assert bench.checkpoints.checkpoint_index == 77
+
+
+async def test_a_mark_that_comes_after_the_stop_is_not_taken() -> None:
+    """Applying goes on for a moment; by then the files are about to be closed."""
+    bench = _Bench()
+    await bench.checkpoints.stop()
+    bench.mark()
+    assert bench.checkpoints.is_idle
