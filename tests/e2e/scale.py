@@ -132,7 +132,9 @@ class _Scale:
         begin_s = time.perf_counter()
         before = (await self._leader()).checkpoint_index
         with tempfile.TemporaryDirectory() as folder:
-            await self._client.cluster.backup(Path(folder) / "backup")
+            await self._client.cluster.backup(
+                Path(folder) / "backup", timeout_s=_DEADLINE_S
+            )
         while True:
             if await self._all_checkpointed(before):
                 break
