@@ -59,13 +59,8 @@ class _Collector:
         """Leave it: many states come and go in one process here."""
 
 
-def _stay(_: caretaker.Caretaker) -> None:
-    """A member that was removed ends when another tells it so."""
-
-
 _PATCHES: Final[tuple[tuple[Any, str, Any], ...]] = (
     (caretaker, "time", _Time),
-    (caretaker.Caretaker, "_end_removed", _stay),
     (driver, "time", _Time),
     (write_queue, "time", _Time),
     (pace, "time", _BusyTime),
