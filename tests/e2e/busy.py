@@ -33,7 +33,7 @@ _COUNTERS: Final = 4
 _LOCKERS: Final = 2
 _QUEUED_MAX: Final = 50
 _PAUSE_S: Final = 0.005
-_PADDING: Final = b"x" * 2000
+_PADDING: Final = b"x" * 500
 
 
 class Load:

@@ -18,6 +18,8 @@ from tests.e2e.tools import status_of
 __all__ = ["MixedProcesses"]
 
 _ARCHIVES: Final = Path(__file__).parent / "previous"
+#: Little: only who can take a snapshot gets on without the log.
+_FLAGS_OF_TODAY: Final = ("--log-keep-bytes", "1048576")
 
 
 class MixedProcesses(Processes):
@@ -47,6 +49,11 @@ class MixedProcesses(Processes):
             variables["PYTHONPATH"] = str(self._packages)
             variables["PYTHONSAFEPATH"] = "1"  # else the working directory comes first
         return variables
+
+    def command(self, node_id: int) -> list[str]:
+        """As of any node; those of today keep little log."""
+        command = super().command(node_id)
+        return command if node_id in self.previous else [*command, *_FLAGS_OF_TODAY]
 
     def upgrade(self, node_id: int) -> None:
         """Stop a node of the release before, and start it as one of today."""

@@ -1,5 +1,8 @@
 """All nodes are restarted one by one, round after round, under load.
 
+The next one is stopped when the last one has caught up, as an operator would do it:
+one of three that is down, and another that has an old state, are no majority.
+
 Source: RELIABILITY.md rule 55, section 5 (rolling restart); codes DUR, XO, MEX, FEN.
 """
 
@@ -11,7 +14,7 @@ import pytest
 
 from cluster.processes import Processes
 from tests.e2e.busy import Load, busy, tell
-from tests.e2e.tools import wait_until_agreed, wait_until_serving
+from tests.e2e.tools import wait_until_agreed, wait_until_caught_up, wait_until_serving
 
 pytestmark = pytest.mark.e2e
 
@@ -28,6 +31,7 @@ async def _restart_all(nodes: Processes, load: Load, is_killed: bool) -> None:
             assert await asyncio.to_thread(nodes.terminate, node_id) == 0
         nodes.start(node_id)
         await asyncio.to_thread(wait_until_serving, nodes)
+        await asyncio.to_thread(wait_until_caught_up, nodes)
         await load.go_on(_WRITES)
 
 

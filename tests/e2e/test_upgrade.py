@@ -13,13 +13,14 @@ import asyncio
 import pytest
 
 from raftclient import MemberKind, PreconditionFailed, Unavailable, aio
-from tests.e2e.busy import Load, busy, tell
+from tests.e2e.busy import PATIENCE_S, Load, busy, tell
 from tests.e2e.conftest import MakeNodes
 from tests.e2e.previous import MixedProcesses
 from tests.e2e.tools import (
     eventually,
     eventually_asked,
     leader_of,
+    status_of,
     wait_until_agreed,
     wait_until_serving,
 )
@@ -28,6 +29,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _FLAGS = ("--checkpoint-interval-ms", "500", "--checkpoint-log-bytes", "262144")
 _S = 30.0
+_VALUE = b"v" * 65_536
+_LARGE = 40
 
 
 class _Upgrade:
@@ -56,6 +59,23 @@ class _Upgrade:
         await self.load.go_on()
         self.load.lap()
 
+    async def be_away(self, node_id: int) -> None:
+        """Kill a node until much is written, start it again, and see it catch up.
+
+        A node of the release before can take no snapshot: the log is kept for it.
+        """
+        nodes = self.nodes
+        leader = await asyncio.to_thread(leader_of, nodes)
+        await asyncio.to_thread(nodes.kill, node_id)
+        async with aio.connect(nodes.endpoints, timeout_s=PATIENCE_S) as client:
+            for index in range(_LARGE):
+                await client.put(f"large/{index}", _VALUE)
+        await asyncio.to_thread(_wait_for_checkpoints, nodes, leader)
+        nodes.start(node_id)
+        await asyncio.to_thread(wait_until_serving, nodes)
+        await asyncio.to_thread(wait_until_agreed, nodes)
+        assert await asyncio.to_thread(leader_of, nodes) == leader
+
     async def _make_lead(self, wanted: int) -> None:
         """Leave the one that is wanted with a voter whose log is behind."""
         nodes = self.nodes
@@ -73,6 +93,19 @@ class _Upgrade:
 
 def _eventually_leads(nodes: MixedProcesses, wanted: int) -> None:
     eventually(lambda: leader_of(nodes) == wanted, f"node {wanted} leads")
+
+
+def _wait_for_checkpoints(nodes: MixedProcesses, node_id: int) -> None:
+    """Wait until a node has made two of what it has now."""
+    for _ in range(2):
+        before = status_of(nodes, node_id)
+        assert before is not None, "it leads"
+
+        def look(index: int = before.last_index) -> bool:
+            status = status_of(nodes, node_id)
+            return status is not None and status.checkpoint_index >= index
+
+        eventually(look, f"node {node_id} makes a checkpoint")
 
 
 async def _add_a_fourth(endpoints: str) -> None:
@@ -142,6 +175,7 @@ async def test_a_rolling_upgrade_loses_nothing(
         await _check_no_changes(nodes, "release")
         await run.mix(first)
         await _check_no_changes(nodes, "upgrade")
+        await run.be_away(last)
         await run.upgrade(second)
         await run.mix(last)
         await run.mix(second)

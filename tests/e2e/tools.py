@@ -27,6 +27,7 @@ __all__ = [
     "leader_of",
     "status_of",
     "wait_until_agreed",
+    "wait_until_caught_up",
     "wait_until_serving",
 ]
 
@@ -113,6 +114,19 @@ def wait_until_serving(nodes: Processes, wanted: Iterable[int] = ()) -> None:
             return status is not None and status.leader != 0
 
         eventually(look, f"node {node_id} serves")
+
+
+def wait_until_caught_up(nodes: Processes) -> None:
+    """Wait until all running nodes have applied what is committed now."""
+    status = status_of(nodes, leader_of(nodes))
+    assert status is not None, "a leader answers"
+    index = status.commit_index
+
+    def look() -> bool:
+        found = [status_of(nodes, node_id) for node_id in nodes.running]
+        return all(status and status.applied_index >= index for status in found)
+
+    eventually(look, f"all running nodes have applied entry {index}")
 
 
 def everybody_agrees(nodes: Processes, index: int, wanted: Sequence[int] = ()) -> bool:
