@@ -156,7 +156,12 @@ def _check_no_way_back(nodes: MixedProcesses, node_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "writes", [200, pytest.param(10_000, marks=pytest.mark.slow)], ids=str
+    "writes",
+    [
+        200,
+        pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(2400)]),
+    ],
+    ids=str,
 )
 async def test_a_rolling_upgrade_loses_nothing(
     make_nodes: MakeNodes, writes: int
