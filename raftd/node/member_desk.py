@@ -111,7 +111,7 @@ class Desk:
             case ForwardChange():
                 told = await self._members.change(call.change, left_s)
             case ForwardTransfer():
-                told = await self._members.transfer(call.to or None, left_s)
+                told = await self._members.hand_over.transfer(call.to or None, left_s)
         if isinstance(told, Refusal):
             return DeskTold(refusal=encode_answer(told))
         if isinstance(told, int):
@@ -144,7 +144,7 @@ class Desk:
         self, wish: MemberChange | int | None, timeout_s: float
     ) -> MemberInfo | int | Refusal:
         if wish is None or isinstance(wish, int):
-            return await self._members.transfer(wish, timeout_s)
+            return await self._members.hand_over.transfer(wish, timeout_s)
         return await self._members.change(wish, timeout_s)
 
     async def _forward(

@@ -26,6 +26,7 @@ from raftd.consensus.types import (
     Refused,
     Role,
 )
+from raftd.node.hand_over import HandOver
 from raftd.node.member_infos import info_of
 from raftd.node.member_plans import news, plan, promotion
 from raftd.node.member_sight import Shown, Sight
@@ -50,7 +51,7 @@ from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.schema.base import Reason, Refusal
 
-__all__ = ["Members", "PeerSight"]
+__all__ = ["Farewell", "Members", "PeerSight"]
 
 _logger = logging.getLogger(__name__)
 
@@ -121,6 +122,9 @@ class Members:
         self._lasts: Final[deque[int]] = deque(maxlen=_LOOKS_PER_ELECTION + 1)
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
+        self.hand_over: Final = HandOver(
+            replica, peers, sight=self.sight, wake=wake, pause=self._pause
+        )
 
     def start(self) -> None:
         """Begin to look."""
@@ -300,72 +304,6 @@ class Members:
                 await self._changed()
         except TimeoutError:
             return
-
-    # --- leadership -----------------------------------------------------------------
-
-    async def transfer(self, to: int | None, timeout_s: float) -> int | Refusal:
-        """Hand leadership over, as the leader, and wait until the other leads."""
-        core = self._replica.core
-        if not self._is_leading():
-            return not_leader(core.leader)
-        target = self._best_voter() if to is None else to
-        if target == core.node_id:
-            return target
-        refusal = self._check_target(target)
-        if refusal is not None:
-            return refusal
-        if not core.transfer(NodeId(target)):
-            return HANDING_OVER
-        _logger.info("transfer to=%d", target)
-        self._wake()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._taken_over(target)
-        except TimeoutError:
-            return DEADLINE_UNKNOWN
-
-    def _best_voter(self) -> int:
-        """Return the voter in touch that is furthest; 0 if there is none."""
-        core, sight = self._replica.core, self.sight()
-        matches = {
-            node_id: match
-            for node_id, match in core.match_indexes().items()
-            if node_id != core.node_id
-            and node_id in core.membership.voters
-            and node_id in sight.live
-        }
-        return max(matches, key=lambda node_id: matches[node_id], default=0)
-
-    def _check_target(self, target: int) -> Refusal | None:
-        kind = self.roster.kind_of(target)
-        if not target:
-            sentence = "no other voter is in touch that could lead"
-        elif kind == "learner":
-            sentence = f"member {target} is a learner; only a voter can lead"
-        elif kind != "voter":
-            return Refusal(Reason.NOT_FOUND, f"there is no voter {target}")
-        elif not self._peers.is_up(NodeId(target)):
-            sentence = f"member {target} cannot be reached by the leader"
-        else:
-            return None
-        return Refusal(Reason.PRECONDITION, sentence, {"applied": "no"})
-
-    async def _taken_over(self, target: int) -> int | Refusal:
-        core = self._replica.core
-        while core.leader != target:
-            if core.role is Role.LEADER and core.transfer_target is None:
-                return Refusal(
-                    Reason.PRECONDITION,
-                    f"member {target} did not take over in time; member {core.node_id}"
-                    " still leads",
-                )
-            if core.role is not Role.LEADER and core.leader not in (None, target):
-                return Refusal(
-                    Reason.PRECONDITION,
-                    f"member {core.leader} took over in the place of member {target}",
-                )
-            await self._pause()
-        return target
 
 
 def _is_in_effect(roster: Roster, wish: MemberChange, node_id: int) -> bool:

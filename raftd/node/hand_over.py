@@ -1,0 +1,122 @@
+"""Leadership handed to another on purpose: to whom, and whether it came about.
+
+Only the leader acts. It waits until the other leads, so that whoever asked knows.
+
+Source: RELIABILITY.md rule 12; SEMANTICS.md section 7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from raftd.consensus.types import NodeId, Role
+from raftd.node.member_sight import Sight
+from raftd.node.refusals import DEADLINE_UNKNOWN, HANDING_OVER, not_leader
+from raftd.node.replica import Replica
+from raftd.statemachine.schema.base import Reason, Refusal
+
+__all__ = ["HandOver", "UpPort"]
+
+_logger = logging.getLogger(__name__)
+
+
+class UpPort(Protocol):
+    """What is known of links here."""
+
+    def is_up(self, peer: NodeId) -> bool:
+        """Tell whether messages to a peer would be sent."""
+
+
+class HandOver:
+    """See the module's rules."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        peers: UpPort,
+        *,
+        sight: Callable[[], Sight],
+        wake: Callable[[], None],
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Hand over from a replica.
+
+        Args:
+            replica: Leads, or does not.
+            peers: Knows whose link is up.
+            sight: Says who is in touch.
+            wake: Has the replica take a turn soon.
+            pause: Waits for a change, or a moment.
+        """
+        self._replica: Final = replica
+        self._peers: Final = peers
+        self._sight: Final = sight
+        self._wake: Final = wake
+        self._pause: Final = pause
+
+    async def transfer(self, to: int | None, timeout_s: float) -> int | Refusal:
+        """Hand leadership over, as the leader, and wait until the other leads."""
+        core = self._replica.core
+        if not self._replica.may_propose or core.role is not Role.LEADER:
+            return not_leader(core.leader)
+        target = self._best_voter() if to is None else to
+        if target == core.node_id:
+            return target
+        refusal = self._check_target(target)
+        if refusal is not None:
+            return refusal
+        if not core.transfer(NodeId(target)):
+            return HANDING_OVER
+        _logger.info("transfer to=%d", target)
+        self._wake()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._taken_over(target)
+        except TimeoutError:
+            return DEADLINE_UNKNOWN
+
+    def _best_voter(self) -> int:
+        """Return the voter in touch that is furthest; 0 if there is none."""
+        core, sight = self._replica.core, self._sight()
+        matches = {
+            node_id: match
+            for node_id, match in core.match_indexes().items()
+            if node_id != core.node_id
+            and node_id in core.membership.voters
+            and node_id in sight.live
+        }
+        return max(matches, key=lambda node_id: matches[node_id], default=0)
+
+    def _check_target(self, target: int) -> Refusal | None:
+        kind = self._replica.roster.kind_of(target)
+        if not target:
+            sentence = "no other voter is in touch that could lead"
+        elif kind == "learner":
+            sentence = f"member {target} is a learner; only a voter can lead"
+        elif kind != "voter":
+            return Refusal(Reason.NOT_FOUND, f"there is no voter {target}")
+        elif not self._peers.is_up(NodeId(target)):
+            sentence = f"member {target} cannot be reached by the leader"
+        else:
+            return None
+        return Refusal(Reason.PRECONDITION, sentence, {"applied": "no"})
+
+    async def _taken_over(self, target: int) -> int | Refusal:
+        core = self._replica.core
+        while core.leader != target:
+            if core.role is Role.LEADER and core.transfer_target is None:
+                return Refusal(
+                    Reason.PRECONDITION,
+                    f"member {target} did not take over in time; member {core.node_id}"
+                    " still leads",
+                )
+            if core.role is not Role.LEADER and core.leader not in (None, target):
+                return Refusal(
+                    Reason.PRECONDITION,
+                    f"member {core.leader} took over in the place of member {target}",
+                )
+            await self._pause()
+        return target
