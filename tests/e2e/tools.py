@@ -64,7 +64,7 @@ async def eventually_async(
 
 
 async def eventually_asked(
-    ask: Callable[[], Awaitable[T]], what: str, deadline_s: float = DEADLINE_S
+    ask: Callable[[], Awaitable[T | None]], what: str, deadline_s: float = DEADLINE_S
 ) -> T:
     """Do as ``eventually_async`` where a look is a question to somebody else."""
     end_s = time.monotonic() + deadline_s
