@@ -15,7 +15,7 @@ import pytest
 from raftclient import MemberKind, PreconditionFailed, Unavailable, aio
 from tests.e2e.busy import PATIENCE_S, Load, busy, tell
 from tests.e2e.conftest import MakeNodes
-from tests.e2e.previous import MixedProcesses
+from tests.e2e.mixed import MixedProcesses
 from tests.e2e.tools import (
     eventually,
     eventually_asked,
