@@ -111,6 +111,7 @@ class Links:
         self._server: asyncio.Server | None = None
         self._tasks: Final[dict[NodeId, asyncio.Task[None]]] = {}
         self._loose: Final[dict[asyncio.Task[None], None]] = {}
+        self._knocks: Final[list[asyncio.Task[None]]] = []
         self._is_started = False
         self._wanted: frozenset[NodeId] = frozenset()
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -202,13 +203,15 @@ class Links:
         task.add_done_callback(lambda done: self._loose.pop(done, None))
 
     def knock(self, addresses: Sequence[Address]) -> None:
-        """Greet whoever is at these addresses, each until it has greeted back.
+        """Greet whoever is at these addresses, until a link with a member is up.
 
         For a node that knows where members are and not who: they tell it.
         """
         for address in addresses:
             link = Dialled(NodeId(0), [address], self, self._settings)
-            self._keep_until_done(asyncio.create_task(link.knock()))
+            task = asyncio.create_task(link.knock())
+            self._keep_until_done(task)
+            self._knocks.append(task)
 
     def _dial(self, peer: NodeId) -> None:
         self._tasks[peer] = asyncio.create_task(self._dialled[peer].run())
@@ -268,6 +271,8 @@ class Links:
 
     def note_up(self, peer: NodeId) -> None:
         """A dialled link is greeted."""
+        while self._knocks:
+            self._knocks.pop().cancel()
         self.on_up(peer)
 
     def note_down(self, peer: NodeId, *, was_closed_by_peer: bool) -> None:

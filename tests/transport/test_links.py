@@ -206,6 +206,29 @@ async def test_whoever_is_at_an_address_is_met_by_knocking() -> None:
         await member.stop()
 
 
+async def test_knocking_ends_when_a_member_is_met() -> None:
+    ports = free_ports(3)
+    member, other = await _link(2, ports), await _link(1, ports)
+    other.set_peers({NodeId(2): [(HOST, ports[1])]})
+    up = asyncio.Event()
+    other.on_up = lambda _: up.set()
+    server_met: list[object] = []
+    try:
+        other.knock([(HOST, ports[2])])  # nobody there
+        other.start()
+        await up.wait()
+        await _passed(0)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _OldPeer(server_met), HOST, ports[2]
+        )
+        await _passed(4 * _SETTINGS.retry_s_max)
+        assert not server_met
+        server.close()
+    finally:
+        await other.stop()
+        await member.stop()
+
+
 async def test_a_removed_peer_is_told_so_on_the_link_that_it_has() -> None:
     async with _pair() as (one, two):
         mine, theirs = one.greeter, two.greeter
