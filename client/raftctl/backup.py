@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "backup", "info", "restore", "save"]
 _RAFTD: Final = (sys.executable, "-m", "raftd.server.main")
 _SIGNALLED: Final = 128
 
+_CHECKPOINT_S: Final = 600.0
 _PASSED_ON: Final[dict[str, Any]] = {
     "context_settings": {
         "ignore_unknown_options": True,
@@ -52,16 +53,22 @@ def save(app: App, file: Path) -> None:
     """Save the whole state to FILE, while the cluster works.
 
     The bytes go to FILE.part first; FILE is there whole, checked and on disk, or not at
-    all.
+    all. It begins with a checkpoint of all that changed, for which it waits up to ten
+    minutes, or as long as --timeout says.
     """
+    settings = app.settings
+    patience_s = settings.timeout_s if settings.is_timeout_given else _CHECKPOINT_S
 
     async def work(client: aio.Client) -> BackupInfo:
+        await client.status()  # nobody there: say so soon
         with progress(app, file.name, is_bytes=True) as bar:
 
             def step(done: BackupProgress) -> None:
                 bar(done.bytes_done, done.bytes_about)
 
-            return await client.cluster.backup(file, on_progress=step)
+            return await client.cluster.backup(
+                file, on_progress=step, timeout_s=patience_s
+            )
 
     found = app.run(work)
     app.out.record(

@@ -41,11 +41,17 @@ class OutputFormat(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the common flags came to."""
+    """What the common flags came to.
+
+    Attributes:
+        is_timeout_given: Somebody chose the timeout; what takes long may take longer
+            than the default.
+    """
 
     endpoints: str
     timeout_s: float
     output: OutputFormat
+    is_timeout_given: bool = False
 
 
 def count_option(command: Any) -> Any:
@@ -117,4 +123,5 @@ def settings_of(ctx: click.Context) -> Settings:
         given.get("endpoints", DEFAULT_ENDPOINTS),
         given.get("timeout", DEFAULT_TIMEOUT_S),
         OutputFormat(given.get("output", OutputFormat.HUMAN)),
+        "timeout" in given,
     )
