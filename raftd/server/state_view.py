@@ -16,6 +16,7 @@ from raftd.node.roster import LEVEL
 from raftd.node.service import MemberInfo, MemberState
 from raftd.node.snapshots_out import SnapshotsOut
 from raftd.server.config import Settings
+from raftd.statemachine.schema.base import Reason
 
 __all__ = ["StateView"]
 
@@ -89,7 +90,7 @@ class StateView:
             log_entries=max(0, core.last_index - core.first_index + 1),
             config_pending=core.has_pending_change,
             trouble=self._trouble(),
-            trouble_reason=node.trouble.reason.value if node.trouble else "",
+            trouble_reason=self._trouble_reason(),
         )
 
     def _info(self) -> MemberInfo:
@@ -99,6 +100,12 @@ class StateView:
             if member.node_id == node.node_id:
                 return member
         return MemberInfo(node.node_id, f"n{node.node_id}", "", "", "removed")
+
+    def _trouble_reason(self) -> str:
+        node = self._node
+        if node.trouble is not None:
+            return node.trouble.reason.value
+        return Reason.DISK_FULL.value if node.driver.guard.is_full else ""
 
     def _trouble(self) -> str:
         node = self._node
@@ -111,6 +118,8 @@ class StateView:
             return "this machine's clock is more than 10 s off the other members'"
         if replica.core.leader is None:
             return "no leader is known"
+        if replica.core.unfit:
+            return f"not fit to lead: {node.driver.caretaker.fitness.reason}"
         return ""
 
 

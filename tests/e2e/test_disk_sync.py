@@ -14,7 +14,7 @@ import asyncio
 import pytest
 
 from tests.e2e.conftest import MakeNodes
-from tests.e2e.counting import check_counts, counting
+from tests.e2e.counting import Counts, check_counts, counting
 from tests.e2e.disks import OnFaultyDisks, needs_compiler
 from tests.e2e.tools import (
     eventually_async,
@@ -50,30 +50,43 @@ async def other_leader(nodes: OnFaultyDisks, old: int) -> None:
     await eventually_async(look, f"another than {old} leads")
 
 
+async def fail_once(nodes: OnFaultyDisks, counts: Counts) -> None:
+    """Fail a sync of the leader under load, and start it again."""
+    leader = await asyncio.to_thread(leader_of, nodes)
+    began = len(nodes.log(leader))
+    nodes.order(leader, "fail")
+    assert await asyncio.to_thread(nodes.wait, leader) == 1
+    told = [
+        line
+        for line in nodes.log(leader)[began:].splitlines()
+        if line.startswith("error: ")
+    ]
+    log_db = nodes.data_dir(leader) / "log.db"
+    assert len(told) == 1
+    assert told[0].startswith(
+        f"error: the log cannot be written: Cannot write {log_db}"
+    )
+    await counts.go_on()
+    nodes.order(leader, "")
+    nodes.start(leader)
+    await asyncio.to_thread(wait_until_serving, nodes)
+    await counts.go_on()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        1,
+        pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+    ],
+)
 async def test_a_failed_sync_ends_the_leader_at_once_with_one_sentence(
-    nodes: OnFaultyDisks,
+    nodes: OnFaultyDisks, times: int
 ) -> None:
     async with counting(nodes) as counts:
         await counts.go_on()
-        leader = await asyncio.to_thread(leader_of, nodes)
-        began = len(nodes.log(leader))
-        nodes.order(leader, "fail")
-        assert await asyncio.to_thread(nodes.wait, leader) == 1
-        told = [
-            line
-            for line in nodes.log(leader)[began:].splitlines()
-            if line.startswith("error: ")
-        ]
-        log_db = nodes.data_dir(leader) / "log.db"
-        assert len(told) == 1
-        assert told[0].startswith(
-            f"error: the log cannot be written: Cannot write {log_db}"
-        )
-        await counts.go_on()
-        nodes.order(leader, "")
-        nodes.start(leader)
-        await asyncio.to_thread(wait_until_serving, nodes)
-        await counts.go_on()
+        for _ in range(times):
+            await fail_once(nodes, counts)
     await check_counts(nodes, counts)
     await asyncio.to_thread(wait_until_agreed, nodes)
 
