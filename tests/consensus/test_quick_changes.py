@@ -129,13 +129,16 @@ def _well_formed(membership: Membership) -> None:
 
 
 @QUICK
-@given(_models(), st.lists(_WISHES | st.just(_LEAVE), max_size=6))
+@given(_models(), st.data())
 def test_any_wish_does_what_the_sets_say_or_is_refused_in_a_sentence(
-    model: _Model, wishes: list[ConfigChange]
+    model: _Model, data: st.DataObject
 ) -> None:
     """Rules 39 and 42; a refusal leaves everything as it was."""
     membership = model.membership()
-    for wish in wishes:
+    for _ in range(6):
+        # Allowed but for the joint phase, which is to be told from what it became.
+        settled = replace(model, outgoing=frozenset())
+        wish = data.draw(_allowed(settled) | _WISHES | st.just(_LEAVE))
         expected = model.after(wish)
         if expected is None:
             before = msgspec.structs.replace(membership)
@@ -175,8 +178,6 @@ def test_leaving_gives_exactly_the_incoming_configuration(
     at_once = after(model.membership(), change)
     if at_once.outgoing:
         assert at_once.outgoing == tuple(sorted(model.voters))
-        with pytest.raises(InvalidChange):
-            after(at_once, change)
         at_once = after(at_once, _LEAVE)
     assert at_once.outgoing == ()
     gone = {s.node for s in change.steps if s.kind is ChangeKind.REMOVE}

@@ -38,7 +38,7 @@ def _forked(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     for term in range(past[-1] if past else 1, 9):
         whose = draw(st.sampled_from([None, 0, 1]))
         if whose is not None:
-            logs[whose].extend([term] * draw(_RUN))
+            logs[whose].extend([term] * draw(_RUN | st.just(30)))
     return logs
 
 
