@@ -22,6 +22,7 @@ __all__ = ["Processes", "free_ports"]
 
 _HOST = "127.0.0.1"
 _STOP_S = 20.0
+_FRUGAL_FLAGS = ("--ballast-bytes", "1048576")
 _PORTS = (10_240, 32_000)
 
 
@@ -119,8 +120,14 @@ class Processes:
             *("--client-listen", f"{_HOST}:{self.client_ports[index]}"),
             *("--peer-listen", f"{_HOST}:{self.peer_ports[index]}"),
             *("--http-listen", f"{_HOST}:{self.http_ports[index]}"),
+            *self.frugal_flags(node_id),
             *self._flags,
         ]
+
+    def frugal_flags(self, node_id: int) -> tuple[str, ...]:
+        """Flags that keep many small clusters from filling this machine's disk."""
+        assert node_id > 0, "nodes count from 1"
+        return _FRUGAL_FLAGS
 
     def _whom_to_meet(self, number: int) -> list[str]:
         """The first nodes list each other; who came later is told whom to ask."""

@@ -50,10 +50,11 @@ class MixedProcesses(Processes):
             variables["PYTHONSAFEPATH"] = "1"  # else the working directory comes first
         return variables
 
-    def command(self, node_id: int) -> list[str]:
-        """As of any node; those of today keep little log."""
-        command = super().command(node_id)
-        return command if node_id in self.previous else [*command, *_FLAGS_OF_TODAY]
+    def frugal_flags(self, node_id: int) -> tuple[str, ...]:
+        """Those of today also keep little log; the release before knows neither."""
+        if node_id in self.previous:
+            return ()
+        return (*super().frugal_flags(node_id), *_FLAGS_OF_TODAY)
 
     def upgrade(self, node_id: int) -> None:
         """Stop a node of the release before, and start it as one of today."""

@@ -29,6 +29,7 @@ class Cluster:
         self._settings: dict[str, Any] = {
             "heartbeat_ms": 20,
             "election_ms": 200,
+            "ballast_bytes": 1 << 20,
             **settings,
         }
         self.members = tuple(
