@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 CUTTING: Final = {
+    "heartbeat_ms": 40,
+    "election_ms": 600,
     "checkpoint_log_bytes": 65_536,
     "checkpoint_interval_ms": 600_000,
     "log_keep_bytes": 65_536,

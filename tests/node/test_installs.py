@@ -159,5 +159,6 @@ async def test_an_install_that_is_cut_short_leaves_the_old_or_the_new_state(
         await cluster.applied_everywhere()
         again = cluster.node(node_id)
         await compared_beyond(cluster, again.machine.digest_index)
+        await cluster.applied_everywhere()
         leader = await cluster.leader()
         assert again.machine.kv.count_all == leader.machine.kv.count_all

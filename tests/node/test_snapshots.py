@@ -57,6 +57,7 @@ async def test_a_follower_that_was_away_for_long_gets_a_snapshot(
         core = again.driver.replica.core
         assert core.first_index > 2
         await compared_beyond(cluster, core.last_index)
+        await cluster.applied_everywhere()
         leader = await cluster.leader()
         assert again.machine.kv.count_all == leader.machine.kv.count_all
         await cluster.stop(node_id)
