@@ -7,6 +7,7 @@ connection for ever.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Final
 
@@ -22,13 +23,15 @@ def keep_alive(transport: asyncio.Transport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is None:
         return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Not every system has all three.
-    for name, value in (
-        ("TCP_KEEPIDLE", _IDLE_S),
-        ("TCP_KEEPINTVL", _INTERVAL_S),
-        ("TCP_KEEPCNT", _PROBES),
-    ):
-        option = getattr(socket, name, None)
-        if option is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    # A connection that was reset meanwhile has none; its end is told in due course.
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Not every system has all three.
+        for name, value in (
+            ("TCP_KEEPIDLE", _IDLE_S),
+            ("TCP_KEEPINTVL", _INTERVAL_S),
+            ("TCP_KEEPCNT", _PROBES),
+        ):
+            option = getattr(socket, name, None)
+            if option is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)

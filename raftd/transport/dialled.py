@@ -115,7 +115,7 @@ class Dialled:
         name = f"peer {self._peer}" if self._peer else "a member"
         try:
             await self._greet(connection, host, port)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:  # ValueError: no host name
             self._say(f"cannot reach {name} at {host}:{port}: {error}")
             self._address_number += 1
             connection.close()

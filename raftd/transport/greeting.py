@@ -12,8 +12,8 @@ Rules:
       away, and told so once the leader is certain (ADR 0010).
     * A node that is to join takes the cluster's id and first voters from any member
       that knows it as added.
-    * A member stops for good only if a majority refuses it; while it is blank, or when
-      it was removed, if anybody does.
+    * A member stops for good only if a majority of the voters refuses it; while it is
+      blank, or when it was removed, if anybody does.
 
 Source: DESIGN.md section 6 (identity); RELIABILITY.md rules 8, 44, 46 and 54.
 """
@@ -120,7 +120,7 @@ class Greeting:
     def note_roster(self, roster: Roster) -> None:
         """Judge by this roster from now on."""
         self._roster = roster
-        for node_id in [n for n in self._refusers if not roster.kind_of(n)]:
+        for node_id in [n for n in self._refusers if n not in self._voters]:
             del self._refusers[node_id]
 
     def hello(self, expected: int, version: int = PROTOCOL_VERSION) -> Hello | OldHello:
@@ -186,17 +186,18 @@ class Greeting:
 
     def refused(self, peer: int, goodbye: Goodbye | Removed) -> None:
         """Take note that a peer will not talk to us; stop if that is final."""
-        if isinstance(goodbye, Removed):
+        if not isinstance(goodbye, Removed) and not goodbye.is_final:
+            return
+        if isinstance(goodbye, Removed) or self._known() is None:
             self._ban(goodbye.sentence)
-        elif goodbye.is_final:
+        elif peer in self._voters:  # a stranger's word does not count
             self._refusers[peer] = goodbye.sentence
-            if self._known() is None or len(self._refusers) > self._voter_count() // 2:
+            if len(self._refusers) > len(self._voters) // 2:
                 self._ban(goodbye.sentence)
 
-    def _voter_count(self) -> int:
-        if self._roster is None:
-            return len(self._configured)
-        return len(self._roster.membership.voters)
+    @property
+    def _voters(self) -> tuple[NodeId, ...]:
+        return self._roster.membership.voters if self._roster is not None else ()
 
     def _known(self) -> Formed | None:
         return self.formed.result() if self.formed.done() else None

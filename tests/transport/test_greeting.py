@@ -166,6 +166,18 @@ async def test_the_majority_is_that_of_the_live_voters() -> None:
     assert not member.banned.done()
 
 
+async def test_strangers_and_former_voters_are_no_majority() -> None:
+    member = _member(1)
+    for stranger in (7, 8, 9):
+        member.refused(stranger, Goodbye("no", is_final=True))
+    assert not member.banned.done()
+    member.refused(2, Goodbye("no", is_final=True))
+    gone = Roster(Membership((NodeId(1), NodeId(3))), removed=(2,), origin=_MEMBERS)
+    member.note_roster(gone)
+    member.refused(3, Goodbye("no", is_final=True))
+    assert not member.banned.done()
+
+
 async def test_a_removed_member_is_sent_away_and_told_why_when_it_is_certain() -> None:
     removed = Greeting(_bound(9), _MEMBERS, None, first_roster((1, 2, 3, 9)))
     member = _member(1)

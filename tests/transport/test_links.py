@@ -77,6 +77,27 @@ async def test_messages_arrive_in_order() -> None:
         assert got == sent
 
 
+async def test_an_address_that_cannot_be_one_does_not_end_the_dialling() -> None:
+    ports = free_ports(2)
+    identity = Identity("c", NodeId(1), bytes([1]) * 16)
+    peers = {NodeId(2): [("no..name", ports[1]), (HOST, ports[1])]}
+    one, two = (
+        Links(peers, Greeting(identity, (1, 2)), _SETTINGS),
+        await _link(2, ports),
+    )
+    up = asyncio.Event()
+    one.on_up = lambda _: up.set()
+    await one.listen(HOST, ports[0])
+    one.start()
+    try:
+        async with asyncio.timeout(10):
+            await up.wait()
+        assert one.is_up(NodeId(2))
+    finally:
+        await one.stop()
+        await two.stop()
+
+
 async def test_a_call_that_breaks_its_handler_is_lost_at_once() -> None:
     async with _pair() as (one, two):
 
