@@ -16,6 +16,7 @@ from raftd.consensus.messages import Message
 from raftd.consensus.types import NodeId
 from raftd.node.roster import MemberRecord, first_roster
 from tests.sim.configs import is_quorum
+from tests.sim.disk import Disk
 from tests.sim.invariants import Invariants
 from tests.sim.network import Network
 from tests.sim.node import SimNode
@@ -44,6 +45,7 @@ class Cluster:
         self.network: Final = Network(world, options, self._deliver)
         self.network.serve = self._serve
         self.nodes: Final[dict[int, SimNode]] = {}
+        self._disks: Final[dict[int, Disk]] = {}
         self.is_calm = False
         self.on_made: Callable[[SimNode], None] = lambda _: None
         ids = range(1, options.size + 1)
@@ -63,6 +65,7 @@ class Cluster:
                 self.network,
                 self._invariants,
                 self._first_roster,
+                self._disks,
             )
             self.on_made(node)
         return node

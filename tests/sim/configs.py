@@ -100,10 +100,12 @@ class Configs:
             raise SimFailure(f"{gone} may come back: {new.removed}")
 
     def on_appended(self, core: Core, entries: Sequence[Entry]) -> None:
-        """Check what a leader appends of its own (rule 39)."""
+        """Check what a leader appends of its own (rules 39 and 40)."""
         for entry in entries:
             if entry.kind is not EntryKind.CONFIG or entry.term != core.term:
                 continue
+            if not core.is_term_started:
+                raise SimFailure(f"n{core.node_id} changes members before its no-op")
             result = decode_change(entry.payload).result
             assert result is not None, "a leader says what a change comes to"
             self._pending[entry.index, entry.term] = result

@@ -54,6 +54,8 @@ class Disk:
         self.base: list[bytes] = []
         self.deltas: list[bytes] = []
         self.staged: Staged | None = None
+        self.installs = 0
+        """A merge that began under another count comes to nothing."""
         self.under_way: Final[list[Callable[[], object]]] = []
         self.is_damaged = False
         self.room_bytes = _PLENTY_BYTES
@@ -74,6 +76,17 @@ class Disk:
         if index == self.first_index - 1:
             return self.prev_term
         return self.log[index - self.first_index].term
+
+    def has(self, index: int, term: int | None) -> bool:
+        """Tell whether an entry, which is committed if it is cut away, is here."""
+        if index < self.first_index:
+            return True
+        return index <= self.last_index and self.term_at(index) == term
+
+    def voted(self, term: int, candidate: int) -> bool:
+        """Tell whether the vote may have gone to a candidate in a term."""
+        hard = self.hard_state
+        return hard.term > term or (hard.term == term and hard.vote == candidate)
 
     def crash(self, rng: Random) -> None:
         """Keep some of the transactions under way."""
@@ -157,6 +170,7 @@ class Disk:
         self.meta = meta
         self.base, self.deltas = staged.chunks, []
         self.staged = None
+        self.installs += 1
 
     def drop_staged(self) -> None:
         """Forget what is staged."""

@@ -40,6 +40,8 @@ class Faults:
         self._network: Final = cluster.network
         self._rng: Final = world.rng("faults")
         self._is_over = False
+        self.has_struck = False
+        """Whether somebody crashed at the point that the options name."""
         for node in cluster.all():
             self.watch(node)
         cluster.on_made = self.watch
@@ -69,6 +71,9 @@ class Faults:
         node.files.on_point = lambda name: self._on_point(node, name)
 
     def _on_point(self, node: SimNode, name: str) -> None:
+        if name == self._options.crash_at and not self.has_struck:
+            self.has_struck = True
+            self._world.after(0, f"{name} at n{node.node_id}", self._crash_one, node)
         chance = self._options.crash_points
         if "install" in name or "reset" in name:
             chance *= 20

@@ -59,6 +59,7 @@ class Life:
     lease_term: int = 0
     lease_ms: int = 0
     installs: int = 0
+    led_commit: int = 0
 
 
 class Invariants:

@@ -24,6 +24,7 @@ from raftd.consensus.types import NodeId, Role
 from raftd.node.checkpoints import Checkpoints
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
+from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.peer_calls import (
     FinishSnapshot,
     OfferSnapshot,
@@ -41,6 +42,7 @@ from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.limits import DEFAULT_LIMITS
 from raftd.storage.errors import DamagedFiles, DiskFailed, StorageError
 from tests.sim.clock import NodeClock
+from tests.sim.configs import is_quorum
 from tests.sim.disk import Disk
 from tests.sim.invariants import Invariants, Life
 from tests.sim.loop import SimLoop
@@ -85,6 +87,7 @@ class SimNode:
         network: Network,
         invariants: Invariants,
         roster: Roster,
+        disks: dict[int, Disk],
     ) -> None:
         """Make a node with a blank disk that knows a first roster."""
         self.node_id: Final = node_id
@@ -95,6 +98,9 @@ class SimNode:
         self._rng: Final = world.rng(f"node/{node_id}")
         self.clock: Final = NodeClock(world.rng(f"clock/{node_id}"), options.drift_ppm)
         self.disk: Final = Disk(roster)
+        # Of all nodes, to be looked at only.
+        self._disks: Final = disks
+        disks[node_id] = self.disk
         self.files: Final = Files(
             world, self.disk, world.rng(f"disk/{node_id}"), options.write_us
         )
@@ -138,6 +144,8 @@ class SimNode:
         assert loop is not None, "start makes one"
         machine, roster = disk.load_machine(), disk.roster
         self._invariants.on_loaded(self.life, machine.applied_index, roster)
+        if disk.state_index:
+            self._on_digest(disk.state_index, disk.meta.digest)
         persisted = disk.persisted(self._rng)
         core = _WatchedCore(options.config(self.node_id), persisted, self._rng)
         core.watch = self._on_ready
@@ -170,7 +178,9 @@ class SimNode:
         driver.on_durable = checkpoints.note_durable
         driver.on_installed = self._on_installed
         driver.on_applied = self._on_applied
-        replica.marks.may_mark = lambda: checkpoints.is_idle
+        marks = replica.marks
+        marks.may_mark = lambda: checkpoints.is_idle
+        marks.may_send_snapshots = lambda: replica.roster.level >= CHANGES_LEVEL
         replica.roster = roster
         driver.on_roster = self._on_roster
         if disk.is_full:
@@ -314,6 +324,27 @@ class SimNode:
 
     def _on_ready(self, core: Core, ready: Ready) -> None:
         self._invariants.on_ready(self.life, core, ready)
+        if core.role is Role.LEADER:
+            self._check_leader(core, ready)
+
+    def _check_leader(self, core: Core, ready: Ready) -> None:
+        """Check that disks have what this leader was elected by, and commits."""
+        life, members = self.life, core.membership
+        if ready.soft is not None and ready.soft.role is Role.LEADER:
+            votes = [
+                n
+                for n, disk in self._disks.items()
+                if disk.voted(core.term, core.node_id)
+            ]
+            if not is_quorum(members, votes):
+                raise SimFailure(f"n{self.node_id} is elected by {votes} of {members}")
+            life.led_commit = core.commit_index
+        if core.commit_index > life.led_commit:
+            life.led_commit = index = core.commit_index
+            term = core.term_at(index)
+            having = [n for n, disk in self._disks.items() if disk.has(index, term)]
+            if not is_quorum(members, having):
+                raise SimFailure(f"{index} is committed by {having} of {members}")
 
     def _on_send(self, message: Message) -> None:
         self._invariants.on_sent(self.disk, message)
@@ -322,6 +353,8 @@ class SimNode:
         replica = self.replica
         assert replica is not None, "it ticks"
         cap_ms = 2 * self._options.heartbeat_ms
+        if replica.core.membership != replica.roster.membership:
+            raise SimFailure(f"n{self.node_id}: core and roster have other members")
         term = replica.core.term if replica.may_propose else 0
         self._invariants.on_tick(self.life, term, replica.clock.now_ms, cap_ms)
 
@@ -334,6 +367,9 @@ class SimNode:
         replica = self.replica
         assert replica is not None, "it took it"
         replica.marks.note_stored(index, digest)
+        self._on_digest(index, digest)
+
+    def _on_digest(self, index: int, digest: bytes) -> None:
         self._invariants.on_digest(self.node_id, index, digest)
 
     def _on_roster(self, roster: Roster) -> None:

@@ -59,6 +59,8 @@ class Options:
     drift_ppm: int
     faults: tuple[str, ...]
     crash_points: float
+    crash_at: str = ""
+    """One node crashes at the first such point; see ``Files.on_point``."""
     change_interval_us: int
     changes: tuple[str, ...]
     bars_removed: bool

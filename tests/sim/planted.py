@@ -31,6 +31,7 @@ from raftd.statemachine.sessions import Sessions
 from raftd.statemachine.tables import RowKey
 from raftd.statemachine.waiters import number_of
 from raftd.statemachine.window import Window
+from tests.sim.planted_changes import PLANTED_CHANGES
 
 __all__ = ["PLANTED", "planted"]
 
@@ -231,7 +232,7 @@ def _keep_waiters(
     _lease_ended(self, lease, holding, reason)
 
 
-PLANTED: Final[dict[str, tuple[Patch, ...]]] = {
+PLANTED: Final[dict[str, tuple[Patch, ...]]] = PLANTED_CHANGES | {
     "aba-completion": ((Outbox, "forget_from", _vouch_for_anything),),
     "ack-before-sync": ((output, "_route", _answer_before_sync),),
     "another's-answer": ((Batches, "settle", _settle_by_index),),

@@ -195,13 +195,13 @@ class StatePort:
     async def merge(self) -> bool:
         """Make one base of all chunks, unless an install comes first."""
         disk = self._disk
-        meta, delta_count = disk.meta, len(disk.deltas)
+        installs, delta_count = disk.installs, len(disk.deltas)
         rows = {(table, key): value for table, key, value in disk.rows()}
         left = [(*key, value) for key, value in rows.items() if value is not None]
         merged = list(pack(left))
         await self._loop.after(self._files.rng.randrange(200_000), "merge")
         async with self._lock:
-            if disk.meta.install != meta.install:
+            if disk.installs != installs:
                 return False
 
             def swap() -> None:

@@ -7,85 +7,44 @@ random search misses within seconds is left to a script of the core's own tests.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from raftd.consensus.messages import AppendReply
 from raftd.consensus.types import Index, NodeId, Term
-from tests.consensus import test_durability, test_reads, test_replication
+from tests.consensus import test_durability, test_reads, test_replication, test_transfer
+from tests.consensus import test_paper_snapshots as paper
 from tests.consensus.network import Network
-from tests.sim.options import Options, draw_options
+from tests.node import test_log_cut
+from tests.sim.focus import narrowed
 from tests.sim.planted import PLANTED, planted
 from tests.sim.run import Simulation
-from tests.sim.world import World
 
 _STEPS = 10_000
-
-_BUSY: dict[str, Any] = {
-    "size": 3,
-    "election_ticks": 6,
-    "heartbeat_ticks": 1,
-    "check_quorum": False,
-    "append_bytes_max": 1 << 18,
-    "inflight_messages_max": 256,
-    "apply_bytes_max": 1 << 20,
-    "batch_requests_max": 1,
-    "batches_in_flight_max": 16,
-    "latency_us": 2000,
-    "tail": 0,
-    "is_stream": False,
-    "loss": 0,
-    "write_us": 2000,
-    "turn_lag_us": 0,
-    "clients": 4,
-    "depth": 4,
-    "op_interval_us": 5000,
-    "ttl_ms": 10_000,
-    "sleepy": 0,
-    "mark_log_bytes": 1 << 30,
-    "fault_interval_us": 300_000,
-    "downtime_us": 600_000,
-    "faults": ("partition",),
-}
-"""Many writes and few obstacles: what is wrong shows where leaders change."""
-
-_FOCUS: dict[str, dict[str, Any]] = {
-    "another's-answer": _BUSY,
-    "commit-past-match": _BUSY,
-    "dead-waiter": _BUSY | {"faults": (), "sleepy": 0.05, "ttl_ms": 1000, "clients": 6},
-    "read-unconfirmed": _BUSY | {"faults": ("partition", "pause")},
-    "vote-forgotten": _BUSY
-    | {
-        "size": 5,
-        "faults": ("restart", "crash"),
-        "fault_interval_us": 30_000,
-        "latency_us": 20_000,
-        "pre_vote": False,
-        "clients": 1,
-    },
-}
-
-
-def _options(name: str, seed: int) -> Options:
-    drawn = draw_options(World(seed).rng("options"))
-    return dataclasses.replace(drawn, **_FOCUS.get(name, {}))
-
 
 _SEEDS: dict[str, range] = {
     "ack-before-sync": range(1, 4),
     "another's-answer": range(36, 46),
+    "change-before-the-no-op": range(1, 12),
+    "change-without-apply": range(1, 20),
     "clock-uncapped": range(1, 20),
     "commit-past-match": range(1, 20),
     "dead-waiter": range(1, 20),
+    "full-disk-swallowed": range(1, 30),
+    "id-reused": range(1, 20),
+    "install-acked-early": range(1, 12),
+    "joint-half": range(1, 20),
+    "learner-counted": range(1, 12),
     "lost-window": range(1, 30),
     "no-up-to-date-check": range(1, 30),
+    "old-state-over-new": range(1, 20),
     "quorum-off-by-one": range(1, 30),
     "read-before-noop": range(1, 60),
     "read-unconfirmed": range(21, 36),
+    "removed-counts-itself": range(1, 20),
     "renewed-early": range(1, 30),
+    "snapshot-without-sessions": range(1, 12),
     "stale-truncation": range(1, 30),
     "vote-forgotten": range(1, 6),
     "window-ignored": range(1, 6),
@@ -96,7 +55,7 @@ _SEEDS: dict[str, range] = {
 @pytest.mark.parametrize("name", _SEEDS)
 def test_random_runs_find_it_within_their_budget(name: str) -> None:
     for seed in _SEEDS[name]:
-        options = _options(name, seed)
+        options = narrowed(name, seed)
         try:
             with planted(name):
                 Simulation(seed, options).run(_STEPS)
@@ -120,6 +79,11 @@ def _old_replies_count_for_nothing() -> None:
     assert net.core(1).match_indexes()[NodeId(2)] < last
 
 
+def _another_entry_at_its_index_goes() -> None:
+    """A log whose entry at the snapshot's index is another goes whole."""
+    paper.test_7_the_whole_log_goes_if_it_does_not_have_that_very_entry((3, 3))
+
+
 _SCRIPTS: dict[str, Callable[[], None]] = {
     "aba-completion": (
         test_durability.test_rule_24_a_late_completion_does_not_vouch_for_replaced_entries
@@ -127,10 +91,15 @@ _SCRIPTS: dict[str, Callable[[], None]] = {
     "commit-old-term": (
         test_replication.test_rule_11_an_older_terms_entry_commits_only_behind_one_of_this_term
     ),
+    "cut-under-a-snapshot": (
+        test_log_cut.test_a_snapshot_on_its_way_keeps_what_follows_it_longer
+    ),
+    "install-keeps-suffix": _another_entry_at_its_index_goes,
     "old-term-reply": _old_replies_count_for_nothing,
     "read-round-reused": (
         test_reads.test_rule_33_replies_to_an_earlier_round_confirm_nothing_later
     ),
+    "transfer-stuck": test_transfer.test_a_leader_gives_up_after_t_and_goes_on,
 }
 
 
