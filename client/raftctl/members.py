@@ -51,7 +51,7 @@ _client_option = click.option(
 _id_option = click.option(
     "--id",
     "node_id",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 65_536),
     metavar="N",
     help="Its id, never used before; else the next free one.",
 )

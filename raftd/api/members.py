@@ -32,6 +32,11 @@ from raftpb.v1 import cluster_pb2
 __all__ = ["MemberCalls", "check_address", "find_member", "kind_of"]
 
 _PORT_MAX: Final = 65_535
+_ID_MAX: Final = 65_536
+"""Of a member that raftd would start with; see the setting node_id."""
+_NAME_BYTES_MAX: Final = 64
+_APART: Final = frozenset("=@/, ")
+"""What stands between the parts of a list of members, and of a command line."""
 _ADDRESS_BYTES_MAX: Final = 300
 _FOR_EVER_S: Final = 60.0
 """A change that takes longer has no majority."""
@@ -62,7 +67,7 @@ class MemberCalls:
         request: cluster_pb2.AddMemberRequest,
         timeout_s: float | None,
     ) -> cluster_pb2.AddMemberResponse | Refusal:
-        refusal = self._check_new(request)
+        refusal = _check_new(request)
         if refusal is not None:
             return refusal
         change = AddMember(
@@ -87,7 +92,7 @@ class MemberCalls:
         request: cluster_pb2.ReplaceMemberRequest,
         timeout_s: float | None,
     ) -> cluster_pb2.ReplaceMemberResponse | Refusal:
-        refusal = self._check_new(request)
+        refusal = _check_new(request)
         if refusal is not None:
             return refusal
         old = find_member(node.members, request.old)
@@ -125,8 +130,8 @@ class MemberCalls:
         refusal = _check_optional("peer address", peer) or _check_optional(
             "client address", client
         )
-        if refusal is None and name:
-            refusal = check_name("member", name, self._limits.apply.name_bytes_max)
+        if refusal is None and name and name != member.name:
+            refusal = _check_name(name)
         if refusal is not None:
             return refusal
         change = UpdateMember(member.node_id, name, peer, client)
@@ -137,23 +142,14 @@ class MemberCalls:
         _fill_member(response.member, updated)
         return response
 
-    def _check_new(
-        self,
-        request: cluster_pb2.AddMemberRequest | cluster_pb2.ReplaceMemberRequest,
-    ) -> Refusal | None:
-        return (
-            check_name("member", request.name, self._limits.apply.name_bytes_max)
-            or check_address("peer address", request.peer_address)
-            or _check_optional("client address", request.client_address)
-        )
-
 
 async def _list_members(
     node: NodeService,
     request: cluster_pb2.ListMembersRequest,
     timeout_s: float | None,
 ) -> cluster_pb2.ListMembersResponse:
-    response = cluster_pb2.ListMembersResponse()
+    index = node.machine.applied_index
+    response = cluster_pb2.ListMembersResponse(members_index=index)
     for member in node.members:
         _fill_member(response.members.add(), member)
     return response
@@ -219,6 +215,36 @@ def find_member(members: Sequence[MemberInfo], text: str) -> MemberInfo | Refusa
     return Refusal(
         Reason.NOT_FOUND, f"there is no member {text!r}; the members are {known}"
     )
+
+
+def _check_new(
+    request: cluster_pb2.AddMemberRequest | cluster_pb2.ReplaceMemberRequest,
+) -> Refusal | None:
+    return (
+        _check_name(request.name)
+        or _check_id(request.node_id)
+        or check_address("peer address", request.peer_address)
+        or _check_optional("client address", request.client_address)
+    )
+
+
+def _check_name(name: str) -> Refusal | None:
+    """Refuse a name that could be taken for an id, or for more than one word."""
+    refusal = check_name("member", name, _NAME_BYTES_MAX)
+    if refusal is not None:
+        return refusal
+    if name.isdigit():
+        return invalid(f"the name {name!r} could be taken for an id; add a letter")
+    if not name.isprintable() or _APART.intersection(name):
+        return invalid(f"the name {name!r} holds a blank or one of = @ / and comma")
+    return None
+
+
+def _check_id(node_id: int) -> Refusal | None:
+    """Refuse an id that raftd would not start with; 0 asks for the next free one."""
+    if node_id <= _ID_MAX:
+        return None
+    return invalid(f"the id {node_id} is too large: ids go from 1 to {_ID_MAX}")
 
 
 def check_address(what: str, address: str) -> Refusal | None:

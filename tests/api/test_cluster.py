@@ -220,6 +220,26 @@ async def test_leadership_goes_to_the_best_if_nobody_is_named(
             "an update of a member changes its name or an address",
         ),
         (
+            "AddMember",
+            cluster_pb2.AddMemberRequest(name="2", peer_address="h3:7401"),
+            "INVALID_REQUEST",
+            "the name '2' could be taken for an id; add a letter",
+        ),
+        (
+            "UpdateMember",
+            cluster_pb2.UpdateMemberRequest(member="n1", name="n/1"),
+            "INVALID_REQUEST",
+            "the name 'n/1' holds a blank or one of = @ / and comma",
+        ),
+        (
+            "ReplaceMember",
+            cluster_pb2.ReplaceMemberRequest(
+                old="n1", name="n3", peer_address="h3:7401", node_id=65_537
+            ),
+            "INVALID_REQUEST",
+            "the id 65537 is too large: ids go from 1 to 65536",
+        ),
+        (
             "TransferLeadership",
             cluster_pb2.TransferLeadershipRequest(to="n7"),
             "NOT_FOUND",
