@@ -110,6 +110,19 @@ def test_3_10_no_harm_is_done_if_it_has_failed_in_between() -> None:
     assert net.leader() in (1, 3)
 
 
+def test_3_10_a_transfer_ends_with_the_leadership_it_was_to_end() -> None:
+    """Whoever leads again later takes requests (3.10)."""
+    net = _leading()
+    net.isolate(2)
+    net.core(1).transfer(NodeId(2))
+    net.inject(heartbeat_of(3, 1, 2))
+    net.heal()
+    net.elect(1)
+    place = net.propose(1, b"x")
+    net.settle()
+    assert net.core(1).commit_index == place.index
+
+
 @pytest.mark.parametrize("to", [1, 4, 5])
 def test_3_10_only_another_voter_can_take_over(to: int) -> None:
     """Who cannot campaign must not be waited for (3.10, 4.2.1)."""
