@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cluster.processes import free_ports
+from cluster.ports import free_ports
 
 __all__ = ["Containers"]
 

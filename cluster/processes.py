@@ -6,11 +6,8 @@ by its process id; nothing is left behind, also when the caller fails.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,23 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Processes", "free_ports"]
+from cluster.ports import free_ports
+
+__all__ = ["Processes"]
 
 _HOST = "127.0.0.1"
 _STOP_S = 20.0
 _FRUGAL_FLAGS = ("--ballast-bytes", "1048576")
-_PORTS = (10_240, 32_000)
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that are free now, below those that outgoing connections get."""
-    found: dict[int, None] = {}
-    while len(found) < count:
-        port = random.randrange(*_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((_HOST, port))
-            found[port] = None
-    return list(found)
 
 
 class Processes:
@@ -133,9 +120,8 @@ class Processes:
         """The first nodes list each other; who came later is told whom to ask."""
         if number > self._first_size:
             node_id = self._node_ids.get(number, number)
-            seeds = [p for n, p in enumerate(self.peer_ports, start=1) if n != number][
-                :9
-            ]
+            others = [n for n in self.running or self.ids if n != number]
+            seeds = [self.peer_ports[n - 1] for n in others[:9]]
             join = ",".join(f"{_HOST}:{port}" for port in seeds)
             return ["--node-id", str(node_id), "--join", join]
         members = ",".join(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.processes import free_ports
+from cluster.ports import free_ports
 
 __all__ = ["HOST", "free_ports"]
 
