@@ -13,6 +13,7 @@ from raftd.consensus.types import NodeId
 from raftd.node.node import Node
 from raftd.node.service import WriteCall
 from raftd.server.app import App
+from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.kv import KeyPut, PutKey
 from raftd.storage.state_store import StateStore
 from raftd.transport.links import Links
@@ -39,22 +40,31 @@ CUTTING: Final = {
 """Settings under which a follower that misses a few hundred KiB needs a snapshot."""
 
 _KEYS: Final = 300
+_AT_ONCE: Final = 8
 _VALUE: Final = b"v" * 2000
 
 
 async def put(node: Node, key: bytes, value: bytes = _VALUE) -> int:
-    """Write one key; returns its revision."""
-    answered = await node.write(WriteCall(command=PutKey(key, value)), 10)
-    assert isinstance(answered.answer, KeyPut), answered
-    return answered.revision
+    """Write one key, again if its leader is lost; returns its revision."""
+    while True:
+        answered = await node.write(WriteCall(command=PutKey(key, value)), 10)
+        if isinstance(answered.answer, KeyPut):
+            return answered.answer.mod_rev
+        assert isinstance(answered.answer, Refusal)
+
+
+async def _put_some(node: Node, first: int) -> int:
+    """Write some keys at once; returns how many."""
+    numbers = range(first, first + _AT_ONCE)
+    await asyncio.gather(*(put(node, b"k%d" % (n % _KEYS)) for n in numbers))
+    return _AT_ONCE
 
 
 async def cut_beyond(cluster: Cluster, index: int) -> None:
     """Write until the leader's log begins behind an index."""
     count = 0
     while (leader := await cluster.leader()).driver.replica.core.first_index <= index:
-        await put(leader, b"k%d" % (count % _KEYS))
-        count += 1
+        count += await _put_some(leader, count)
 
 
 async def compared_beyond(cluster: Cluster, index: int) -> None:
@@ -67,8 +77,7 @@ async def compared_beyond(cluster: Cluster, index: int) -> None:
             state.compared_index > index for state in states
         ):
             break
-        await put(leader, b"k%d" % (count % _KEYS))
-        count += 1
+        count += await _put_some(leader, count)
     assert all(state.trouble == "" for state in states)
 
 

@@ -9,11 +9,22 @@ import pytest
 
 from raftd.consensus.types import NodeId
 from raftd.node import snapshots_out
-from raftd.node.peer_calls import OfferSnapshot, SendChunks
+from raftd.node.disk_guard import DiskGuard
+from raftd.node.peer_calls import (
+    Noted,
+    OfferSnapshot,
+    SendChunks,
+    SnapshotTold,
+    decode_call,
+    encode,
+)
+from raftd.node.roster import encode_roster
 from raftd.node.snapshots_in import SnapshotsIn
 from raftd.statemachine.machine import Machine
+from raftd.statemachine.rows import DIGEST_BYTES
 from raftd.storage.errors import StorageError
 from raftd.storage.state_store import StateStore
+from raftd.transport.links import Links
 from tests.node.cluster import Cluster
 from tests.node.snapshot_tools import (
     CUTTING,
@@ -40,8 +51,7 @@ async def _leave_behind(cluster: Cluster) -> int:
     index = follower.machine.applied_index
     await cluster.stop(node_id)
     leader = await cluster.leader()
-    for number in range(200):
-        await put(leader, b"k%d" % number)
+    await asyncio.gather(*(put(leader, b"k%d" % number) for number in range(200)))
     await cut_beyond(cluster, index + 1)
     return node_id
 
@@ -211,3 +221,82 @@ async def test_a_failed_merge_is_tried_again_after_the_next_checkpoint(
             count += 1
         assert tries == 2
         assert not node.driver.failed.done()
+
+
+async def test_an_offer_that_is_no_state_is_refused_and_ends_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        leader, follower = await cluster.leader(), await cluster.follower()
+        tap = StageTap(follower.node_id, monkeypatch)
+        core = follower.driver.replica.core
+        receiver = cluster.apps[follower.node_id]._snapshots_in  # noqa: SLF001  # asked directly
+        assert receiver is not None
+        roster, digest = encode_roster(follower.roster), bytes(DIGEST_BYTES)
+        beyond = core.commit_index + 100
+        for index_term, told_digest, count in (
+            (core.term + 1, digest, 1),
+            (0, digest, 1),
+            (core.term, b"short", 1),
+            (core.term, digest, -1),
+        ):
+            offer = OfferSnapshot(
+                *(b"o" * 16, core.term, beyond, index_term, told_digest),
+                *(roster, count, 1),
+            )
+            told = await receiver.answer(NodeId(leader.node_id), offer)
+            assert told.refusal, offer
+        assert not tap.staged
+        assert not follower.driver.failed.done()
+
+
+async def test_a_snapshot_takes_nothing_of_a_full_disks_last_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        tap = StageTap(node_id, monkeypatch)
+        was_refused = asyncio.Event()
+        take = SnapshotsIn._take_chunks
+
+        async def seen(receiver: SnapshotsIn, call: SendChunks) -> SnapshotTold:
+            told = await take(receiver, call)
+            if told.refusal:
+                was_refused.set()
+            return told
+
+        monkeypatch.setattr(SnapshotsIn, "_take_chunks", seen)
+        monkeypatch.setattr(DiskGuard, "is_full", property(lambda _: True))
+        await cluster.start(node_id)
+        await was_refused.wait()
+        assert not tap.staged
+        monkeypatch.undo()
+        await cluster.applied_everywhere()
+
+
+@pytest.mark.parametrize(
+    "reply", [Noted(), SnapshotTold(have=-1)], ids=["another", "negative"]
+)
+async def test_an_answer_that_is_none_does_not_end_the_leader(
+    reply: Noted | SnapshotTold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        leader = await cluster.leader()
+        asked = asyncio.Event()
+        call = Links.call
+
+        async def answered(
+            links: Links, peer: NodeId, request: bytes, timeout_s: float
+        ) -> bytes:
+            body = await call(links, peer, request, timeout_s)
+            if isinstance(decode_call(request), OfferSnapshot) and not asked.is_set():
+                asked.set()
+                return encode(reply)
+            return body
+
+        monkeypatch.setattr(Links, "call", answered)
+        await cluster.start(node_id)
+        await asked.wait()
+        await cluster.applied_everywhere()
+        assert not leader.driver.failed.done()
