@@ -125,7 +125,8 @@ class ReplySink:
         """End the stream with its reason; the session lives on."""
         end = sessions_pb2.StreamEnd()
         fill_refusal(end.refusal, refusal)
-        leader = self._node.header().leader
+        named = refusal.details.get("leader", "0")
+        leader = self._node.header().leader or int(named)
         end.leader = leader
         for member in self._node.members:
             if member.node_id == leader:
@@ -140,12 +141,16 @@ class ReplySink:
         welcome.node_id = self._node.node_id
         welcome.ttl_ms = ttl_ms
         welcome.number_max = number_max
-        for member in self._node.members:
-            address = welcome.members.add()
-            address.node_id = member.node_id
-            address.name = member.name
-            address.client_address = member.client_address
+        self._fill_members(welcome)
         self._has_news = True
+        self.flush()
+
+    def members_changed(self) -> None:
+        """Tell the client who the members are, once, however many changes there were.
+
+        The list is made when the message is complete, so that it is the newest.
+        """
+        self._has_news = self._are_members_due = True
         self.flush()
 
     def refuse(self, tag: int, refusal: Refusal) -> None:
@@ -210,7 +215,9 @@ class ReplySink:
                     self._room.set()
             if not self._is_open:
                 if self._end is not None:
-                    await self._write(writer, _Message(end=self._end))
+                    last = _Message(end=self._end)
+                    self._fill_members(last)
+                    await self._write(writer, last)
                 return
 
     async def _write(self, writer: MessageWriter, message: _Message) -> None:
@@ -246,11 +253,25 @@ class ReplySink:
         self._count = 0
         self._bytes = 0
         self._has_news = False
+        self._are_members_due = False
+
+    def _fill_members(
+        self, message: sessions_pb2.StreamWelcome | sessions_pb2.StreamSessionResponse
+    ) -> None:
+        message.members_index = self._machine.applied_index
+        for member in self._node.members:
+            message.members.add(
+                node_id=member.node_id,
+                name=member.name,
+                client_address=member.client_address,
+            )
 
     def _close_message(self) -> None:
         """Queue the open message, if it says anything."""
         if not self._count and not self._has_news:
             return
+        if self._are_members_due:
+            self._fill_members(self._message)
         self._full.append((self._message, self._bytes))
         self._full_bytes += self._bytes
         self._open_message()

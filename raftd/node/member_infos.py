@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from raftd.node.member_words import MemberInfo
 from raftd.node.roster import MemberRecord, Roster
 
-__all__ = ["info_of", "infos_of"]
+__all__ = ["addresses_of", "info_of", "infos_of"]
+
+
+def addresses_of(members: Iterable[MemberInfo]) -> tuple[tuple[int, str, str], ...]:
+    """Say what clients are told of the members: who they are, and where."""
+    return tuple((each.node_id, each.name, each.client_address) for each in members)
 
 
 def infos_of(roster: Roster) -> tuple[MemberInfo, ...]:

@@ -17,11 +17,12 @@ from raftd.consensus.ready import SoftState
 from raftd.consensus.types import Role
 from raftd.node.driver import Driver
 from raftd.node.future_sink import FutureSink
-from raftd.node.member_infos import infos_of
+from raftd.node.member_infos import addresses_of, infos_of
 from raftd.node.ports import PeerPort
 from raftd.node.refusals import (
     DEADLINE_NOT_PROPOSED,
     SHUTTING_DOWN,
+    handed_over,
     not_leader,
 )
 from raftd.node.roster import Roster
@@ -33,6 +34,7 @@ from raftd.node.service import (
     MemberInfo,
     MemberState,
     ReadAnswer,
+    StreamSink,
     WatchSpec,
     WriteCall,
 )
@@ -76,6 +78,7 @@ class Node:
         self._settings: Final = settings
         self._leader_changed = asyncio.Event()
         self._revision_waits: list[tuple[int, asyncio.Future[None]]] = []
+        self._heir = 0
         self._trouble: Refusal | None = None
         self.peer_service: StatusTeller | None = None
         self.desk: MemberDesk | None = None
@@ -123,17 +126,22 @@ class Node:
         self._tell_change()
 
     def note_roster(self, roster: Roster) -> None:
-        """Know these members from now on."""
+        """Know these members from now on, and tell the clients who is where."""
+        before = addresses_of(self.members)
         self.roster = roster
         self.members = infos_of(roster)
+        if addresses_of(self.members) != before:
+            self.streams.members_changed()
         self._tell_change()
 
     # --- what the driver tells ----------------------------------------------------
 
     def _on_soft(self, soft: SoftState) -> None:
         if soft.role is not Role.LEADER:
-            refusal = not_leader(soft.leader)
-            self.streams.close_all(refusal)
+            refusal, heir = not_leader(soft.leader), self._heir
+            ended = handed_over(heir) if heir and not soft.leader else refusal
+            self._heir = 0
+            self.streams.close_all(ended)
             self.reserves.refuse_all(refusal)
         self._tell_change()
 
@@ -156,6 +164,7 @@ class Node:
         self._wake_revisions()
 
     def _on_turn(self, monotonic_ms: int) -> None:
+        self._heir = self.driver.replica.core.transfer_target or 0
         if len(self.reserves):
             refusal = self._trouble
             if refusal is None and not self.driver.replica.may_propose:
@@ -256,14 +265,14 @@ class Node:
     # --- session streams ------------------------------------------------------------
 
     def attach(
-        self, session: int, session_key: bytes, sink: AnswerSink
+        self, session: int, session_key: bytes, sink: StreamSink
     ) -> Refusal | None:
         """Bind a sink to a live session."""
         if self._trouble is not None:
             return self._trouble
         return self.streams.attach(session, session_key, sink)
 
-    def detach(self, session: int, sink: AnswerSink) -> None:
+    def detach(self, session: int, sink: StreamSink) -> None:
         """Unbind it."""
         self.streams.detach(session, sink)
         self.writes.drop(sink)

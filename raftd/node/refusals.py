@@ -18,6 +18,7 @@ __all__ = [
     "OVERLOADED",
     "SHUTTING_DOWN",
     "behind_for_lack_of_room",
+    "handed_over",
     "not_leader",
 ]
 
@@ -84,6 +85,15 @@ def not_leader(leader: int | None) -> Refusal:
         Reason.NOT_LEADER,
         f"this member does not lead; member {leader} does",
         {"leader": str(leader)},
+    )
+
+
+def handed_over(to: int) -> Refusal:
+    """Say who is about to lead."""
+    return Refusal(
+        Reason.NOT_LEADER,
+        f"this member does not lead any more; it hands over to member {to}",
+        {"leader": str(to)},
     )
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "ReadAnswer",
     "RemoveMember",
     "ReplaceMember",
+    "StreamSink",
     "UpdateMember",
     "WatchBatch",
     "WatchKind",
@@ -172,6 +173,13 @@ class AnswerSink(Protocol):
         """The node can serve this stream no longer (leader lost, session over)."""
 
 
+class StreamSink(AnswerSink, Protocol):
+    """The way back of a whole stream, which also hears what concerns its client."""
+
+    def members_changed(self) -> None:
+        """A member came, went or moved: ``NodeService.members`` says who is where."""
+
+
 class NodeService(Protocol):
     """A node, as its doors see it."""
 
@@ -238,11 +246,11 @@ class NodeService(Protocol):
     # --- session streams (only on the leader; see api/stream.py) -----------------
 
     def attach(
-        self, session: int, session_key: bytes, sink: AnswerSink
+        self, session: int, session_key: bytes, sink: StreamSink
     ) -> Refusal | None:
         """Bind a sink to a live session; an older stream of the session is closed."""
 
-    def detach(self, session: int, sink: AnswerSink) -> None:
+    def detach(self, session: int, sink: StreamSink) -> None:
         """Unbind it; answers that come later stay in the window."""
 
     def submit(self, call: WriteCall, sink: AnswerSink, tag: int) -> None:

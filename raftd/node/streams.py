@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from raftd.node.refusals import not_leader
-from raftd.node.service import AnswerSink
+from raftd.node.service import StreamSink
 from raftd.node.writes import hash_key
 from raftd.statemachine.schema.base import Reason, Refusal
 
@@ -40,11 +40,11 @@ class Streams:
 
     def __init__(self, host: StreamHost) -> None:
         self._host: Final = host
-        self._by_session: Final[dict[int, AnswerSink]] = {}
-        self._readers: Final[dict[AnswerSink, None]] = {}
+        self._by_session: Final[dict[int, StreamSink]] = {}
+        self._readers: Final[dict[StreamSink, None]] = {}
 
     def attach(
-        self, session: int, session_key: bytes, sink: AnswerSink
+        self, session: int, session_key: bytes, sink: StreamSink
     ) -> Refusal | None:
         """Bind a sink; session 0 is a stream of reads, served by any member."""
         if not session:
@@ -61,7 +61,7 @@ class Streams:
             older.close(_REPLACED)
         return None
 
-    def detach(self, session: int, sink: AnswerSink) -> None:
+    def detach(self, session: int, sink: StreamSink) -> None:
         """Unbind a sink, unless a newer one has taken its place."""
         self._readers.pop(sink, None)
         if self._by_session.get(session) is sink:
@@ -86,6 +86,11 @@ class Streams:
         self._by_session.clear()
         for sink in sinks:
             sink.close(refusal)
+
+    def members_changed(self) -> None:
+        """Have every client told who the members are."""
+        for sink in (*self._by_session.values(), *self._readers):
+            sink.members_changed()
 
     def __len__(self) -> int:
         """Return how many streams are open."""

@@ -21,6 +21,7 @@ from raftd.node.service import (
     MemberInfo,
     MemberState,
     ReadAnswer,
+    StreamSink,
     WatchSpec,
     WatchStream,
     WriteCall,
@@ -58,7 +59,7 @@ class SoloNode:
         self.machine = Machine(limits)
         self.node_id = 1
         self.leader = 1
-        self.members = (
+        self.members: tuple[MemberInfo, ...] = (
             MemberInfo(1, "n1", "h1:7401", "h1:7400"),
             MemberInfo(2, "n2", "h2:7401", "h2:7400"),
         )
@@ -69,7 +70,7 @@ class SoloNode:
         self.changed = MemberInfo(3, "n3", "h3:7401", "", "learner", is_joining=True)
         self.file = [b"one", b"two"]
         self.timeouts: list[float | None] = []
-        self.streams: dict[int, AnswerSink] = {}
+        self.streams: dict[int, StreamSink] = {}
         self.detached: list[int] = []
         self.is_detached = asyncio.Event()
         self.watches = Watches(self.machine)
@@ -98,6 +99,12 @@ class SoloNode:
 
     def header(self) -> Header:
         return Header(self.machine.revision, 7, self.leader, CLUSTER_ID, self.node_id)
+
+    def have_members(self, *members: MemberInfo) -> None:
+        """Let these be the members, and tell all streams."""
+        self.members = members
+        for sink in self.streams.values():
+            sink.members_changed()
 
     def drop_queued(self) -> None:
         """Forget what was not applied yet."""
@@ -194,14 +201,14 @@ class SoloNode:
     # --- streams -------------------------------------------------------------------
 
     def attach(
-        self, session: int, session_key: bytes, sink: AnswerSink
+        self, session: int, session_key: bytes, sink: StreamSink
     ) -> Refusal | None:
         refusal = self.refusing or self._check_key(session, session_key)
         if refusal is None:
             self.streams[session] = sink
         return refusal
 
-    def detach(self, session: int, sink: AnswerSink) -> None:
+    def detach(self, session: int, sink: StreamSink) -> None:
         self.detached.append(session)
         self.is_detached.set()
         self._parked = [each for each in self._parked if each[1] is not sink]

@@ -56,7 +56,9 @@ async def test_the_list_of_members_has_kinds_and_addresses(
         node.members[0],
         MemberInfo(3, "n3", "h3:7401", "", "learner", is_joining=True, replaces=2),
     )
+    node.turn()
     answer = await stubs.cluster.ListMembers(cluster_pb2.ListMembersRequest())
+    assert answer.members_index == node.machine.applied_index == 1
     first, second = answer.members
     assert (first.name, first.kind) == ("n1", cluster_pb2.MEMBER_KIND_VOTER)
     assert (second.node_id, second.peer_address) == (3, "h3:7401")

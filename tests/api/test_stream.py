@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from raftd.node.refusals import handed_over, not_leader
+from raftd.node.service import MemberInfo
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftpb.v1 import common_pb2, kv_pb2, leases_pb2, locks_pb2, sessions_pb2
 from tests.api.clients import (
@@ -42,6 +44,7 @@ async def test_a_hello_is_welcomed_with_who_is_where(stubs: Stubs) -> None:
             sessions_pb2.MemberAddress(node_id=1, name="n1", client_address="h1:7400"),
             sessions_pb2.MemberAddress(node_id=2, name="n2", client_address="h2:7400"),
         ],
+        members_index=1,
     )
     assert message.header.cluster_id == CLUSTER_ID
     stream.cancel()
@@ -318,3 +321,67 @@ async def test_bytes_that_are_no_message_end_the_stream(stubs: Stubs) -> None:
     assert message.end.refusal.reason == "INVALID_REQUEST"
     sentence = "the bytes are no message of a session stream"
     assert message.end.refusal.message == sentence
+
+
+ADDED = MemberInfo(3, "n3", "h3:7401", "h3:7400")
+MOVED = MemberInfo(2, "n2", "h2:7401", "h9:7400")
+
+
+def where(message: sessions_pb2.StreamSessionResponse | None) -> dict[int, str]:
+    assert message is not None
+    return {each.node_id: each.client_address for each in message.members}
+
+
+async def test_every_stream_hears_when_the_members_change(
+    stubs: Stubs, node: SoloNode
+) -> None:
+    async with session_stream(stubs) as stream:
+        reader = StreamClient(stubs)
+        await reader.hello()
+        assert await reader.read() is not None
+        node.have_members(ADDED)
+        for each in (stream, reader):
+            message = await each.read()
+            assert where(message) == {3: "h3:7400"}
+            assert message is not None
+            assert message.members_index == node.machine.applied_index
+            assert message.members[0].name == "n3"
+        reader.cancel()
+
+
+async def test_changes_before_the_writers_turn_are_told_as_one(
+    stubs: Stubs, node: SoloNode
+) -> None:
+    async with session_stream(stubs) as stream:
+        node.have_members(*node.members, ADDED)
+        node.have_members(ADDED)
+        node.have_members(MOVED, ADDED)
+        assert where(await stream.read()) == {2: "h9:7400", 3: "h3:7400"}
+        await stream.send(put(1))
+        await stream.reply(101)
+        assert [where(each) for each in stream.messages[2:]] == [{}]
+
+
+async def test_an_end_names_who_is_about_to_lead_and_all_members(
+    stubs: Stubs, node: SoloNode
+) -> None:
+    async with session_stream(stubs) as stream:
+        (sink,) = node.streams.values()
+        node.leader = 0
+        node.have_members(MOVED, ADDED)
+        sink.close(handed_over(3))
+        end = await stream.ended()
+        assert end.refusal.reason == "NOT_LEADER"
+        assert (end.leader, end.leader_address) == (3, "h3:7400")
+        assert where(stream.messages[-1]) == {2: "h9:7400", 3: "h3:7400"}
+
+
+async def test_a_member_refuses_a_stream_with_who_the_members_are(
+    stubs: Stubs, node: SoloNode
+) -> None:
+    session = await open_session(stubs)
+    node.leader, node.refusing = 2, not_leader(2)
+    stream = StreamClient(stubs)
+    await stream.hello(session, KEY)
+    assert (await stream.ended()).leader == 2
+    assert where(stream.messages[-1]) == {1: "h1:7400", 2: "h2:7400"}

@@ -113,6 +113,9 @@ class ListMembersResponse(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    MEMBERS_INDEX_FIELD_NUMBER: _builtins.int
+    members_index: _builtins.int
+    """The log entry as of which they are so; 0 = not told, by an older member."""
     @_builtins.property
     def header(self) -> _common_pb2.ResponseHeader: ...
     @_builtins.property
@@ -124,10 +127,11 @@ class ListMembersResponse(_message.Message):
         *,
         header: _common_pb2.ResponseHeader | None = ...,
         members: _abc.Iterable[Global___Member] | None = ...,
+        members_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "members", b"members"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "members", b"members", "members_index", b"members_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

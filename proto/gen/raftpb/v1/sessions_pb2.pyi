@@ -436,8 +436,14 @@ class StreamSessionResponse(_message.Message):
     KEEPALIVE_ID_FIELD_NUMBER: _builtins.int
     LOST_LEASES_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    MEMBERS_INDEX_FIELD_NUMBER: _builtins.int
     keepalive_id: _builtins.int
     """Renewals that count, by their keepalive_id."""
+    members_index: _builtins.int
+    """The log entry as of which members are so: of two lists of one cluster the
+    one with the larger number counts.
+    """
     @_builtins.property
     def header(self) -> _common_pb2.ResponseHeader:
         """Once per message, not once per reply."""
@@ -456,6 +462,12 @@ class StreamSessionResponse(_message.Message):
     def end(self) -> Global___StreamEnd:
         """Why the stream ends now; the session lives on."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberAddress]:
+        """All members: with an end, and whenever one came, went or moved since the
+        welcome. Empty = no news.
+        """
+
     def __init__(
         self,
         *,
@@ -465,10 +477,12 @@ class StreamSessionResponse(_message.Message):
         keepalive_id: _builtins.int = ...,
         lost_leases: _abc.Iterable[_builtins.int] | None = ...,
         end: Global___StreamEnd | None = ...,
+        members: _abc.Iterable[Global___MemberAddress] | None = ...,
+        members_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "header", b"header", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "header", b"header", "keepalive_id", b"keepalive_id", "lost_leases", b"lost_leases", "replies", b"replies", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "header", b"header", "keepalive_id", b"keepalive_id", "lost_leases", b"lost_leases", "members", b"members", "members_index", b"members_index", "replies", b"replies", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,10 +498,13 @@ class StreamWelcome(_message.Message):
     TTL_MS_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     NUMBER_MAX_FIELD_NUMBER: _builtins.int
+    MEMBERS_INDEX_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     ttl_ms: _builtins.int
     number_max: _builtins.int
     """Largest write number the window holds, 0 = none."""
+    members_index: _builtins.int
+    """As StreamSessionResponse.members_index; 0 = not told, by an older member."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberAddress]: ...
     def __init__(
@@ -497,10 +514,11 @@ class StreamWelcome(_message.Message):
         ttl_ms: _builtins.int = ...,
         members: _abc.Iterable[Global___MemberAddress] | None = ...,
         number_max: _builtins.int = ...,
+        members_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "node_id", b"node_id", "number_max", b"number_max", "ttl_ms", b"ttl_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "members_index", b"members_index", "node_id", b"node_id", "number_max", b"number_max", "ttl_ms", b"ttl_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -543,7 +561,7 @@ class StreamEnd(_message.Message):
     LEADER_FIELD_NUMBER: _builtins.int
     LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     leader: _builtins.int
-    """Try this member, if known; 0 = none known."""
+    """Try this member, which leads or is about to; 0 = none known."""
     leader_address: _builtins.str
     @_builtins.property
     def refusal(self) -> _common_pb2.Refusal:
