@@ -9,12 +9,13 @@ Source: RELIABILITY.md rules 44 and 46.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from raftd.consensus.messages import Message
 from raftd.consensus.types import NodeId
-from raftd.node.roster import MemberRecord, first_roster
+from raftd.node.roster import MemberRecord, Roster, first_roster
 from tests.sim.configs import is_quorum
 from tests.sim.disk import Disk
 from tests.sim.invariants import Invariants
@@ -67,6 +68,8 @@ class Cluster:
                 self._first_roster,
                 self._disks,
             )
+            node.on_roster = self._on_roster
+            node.on_farewell = partial(self._on_farewell, node)
             self.on_made(node)
         return node
 
@@ -95,9 +98,27 @@ class Cluster:
             return False
         if not self._options.bars_removed and not self.is_calm:
             return False
-        if self.is_known():
+        managed = self._options.is_managed
+        if node.knock(src) if managed else self.is_known():
             self._world.after(_HOP_US, f"ban n{src}", self.nodes[src].ban)
         return True
+
+    def _on_roster(self, roster: Roster) -> None:
+        """Make the nodes that were added; those that ask start them."""
+        for member in roster.membership.members:
+            if member not in self.nodes:
+                self._world.after(0, f"join n{member}", self._join, member)
+
+    def _join(self, node_id: int) -> None:
+        node = self.make(node_id)
+        if node.replica is None:
+            node.start()
+
+    def _on_farewell(self, teller: SimNode, removed: Sequence[int]) -> None:
+        for node_id in removed:
+            if self.network.is_open(teller.node_id, node_id):
+                node = self.nodes[node_id]
+                self._world.after(_HOP_US, f"ban n{node_id}", node.ban)
 
     def is_known(self) -> bool:
         """Tell whether enough disks say that the last change is committed.

@@ -21,10 +21,17 @@ from raftd.consensus.types import (
     NodeId,
     Proposal,
 )
+from raftd.node.member_words import (
+    AddMember,
+    RemoveMember,
+    ReplaceMember,
+    UpdateMember,
+)
 from raftd.node.replica import Replica
 from raftd.node.roster import MemberRecord, encode_context
 from tests.sim.cluster import Cluster, record_of
 from tests.sim.configs import is_quorum
+from tests.sim.node import SimNode
 from tests.sim.options import Options
 from tests.sim.world import World
 
@@ -70,7 +77,34 @@ class Changes:
         self._next()
         leaders = [node for node in self._cluster.all() if node.is_leader]
         if leaders:
-            self._rng.choice(leaders).do(self._change)
+            leader = self._rng.choice(leaders)
+            if self._options.is_managed:
+                self._wish(leader)
+            else:
+                leader.do(self._change)
+
+    def _wish(self, leader: SimNode) -> None:
+        """Ask the manager, mostly for what it finds reasonable."""
+        rng, replica = self._rng, leader.replica
+        assert replica is not None, "it leads"
+        kind = rng.choice(self._options.changes)
+        membership = replica.core.membership
+        node = rng.choice(membership.members)
+        self._updates += 1
+        name, address = f"m{self._updates}", f"p{self._updates}:1"
+        is_forced = rng.random() < 0.3
+        match kind:
+            case "remove":
+                left = tuple(n for n in membership.voters if n != node)
+                if self._is_survivable(Membership(left, membership.outgoing)):
+                    leader.wish(RemoveMember(node, is_forced=is_forced))
+            case "replace":
+                leader.wish(ReplaceMember(node, name, address, is_forced=is_forced))
+            case "update":
+                leader.wish(UpdateMember(node, name))
+            case _:
+                if len(membership.voters) < _VOTERS_MAX:
+                    leader.wish(AddMember(name, address, is_forced=is_forced))
 
     def _change(self, replica: Replica) -> None:
         if self.is_over:

@@ -47,6 +47,7 @@ class Network:
         self._blocked: Final[dict[tuple[int, int], None]] = {}
         self._past: Final[list[_Packet]] = []
         self._last_us: Final[dict[tuple[int, int], int]] = {}
+        self.running: Final[dict[int, None]] = {}
         self.is_calm = False
         """Healed: quick, in order, and nothing is lost."""
 
@@ -55,7 +56,9 @@ class Network:
         self._blocked[src, dst] = None
 
     def is_open(self, a: int, b: int) -> bool:
-        """Tell whether a link is cut in neither direction."""
+        """Tell whether a link is cut in neither direction, and both ends run."""
+        if a not in self.running or b not in self.running:
+            return False
         return (a, b) not in self._blocked and (b, a) not in self._blocked
 
     def mend(self) -> None:

@@ -25,6 +25,8 @@ from raftd.node.checkpoints import Checkpoints
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
 from raftd.node.member_sight import CHANGES_LEVEL
+from raftd.node.member_words import MemberChange
+from raftd.node.members import Members
 from raftd.node.peer_calls import (
     FinishSnapshot,
     OfferSnapshot,
@@ -48,12 +50,21 @@ from tests.sim.invariants import Invariants, Life
 from tests.sim.loop import SimLoop
 from tests.sim.network import Network
 from tests.sim.options import Options
-from tests.sim.ports import DiskPort, Files, LogPort, PeerPort, SimClock, StatePort
+from tests.sim.ports import (
+    DiskPort,
+    Files,
+    LogPort,
+    PeerPort,
+    SimClock,
+    StatePort,
+    shown_by,
+)
 from tests.sim.world import SimFailure, World
 
 __all__ = ["SimNode"]
 
 _REMOVED: Final = "removed"
+_WISH_S: Final = 5.0
 
 
 class _WatchedCore(Core):
@@ -74,6 +85,21 @@ class _WatchedCore(Core):
         ready = super().ready()
         self.watch(self, ready)
         return ready
+
+
+class _Farewell:
+    """Keeps who is to be told of its removal; see ``raftd.transport.greeting``."""
+
+    def __init__(self, on_tell: Callable[[Sequence[int]], None]) -> None:
+        self.has_knocked = False
+        self.told: tuple[int, ...] = ()
+        self._on_tell: Final = on_tell
+
+    def tell(self, removed: Sequence[int]) -> None:
+        """Tell these from now on."""
+        self.told = tuple(removed)
+        self.has_knocked = False
+        self._on_tell(removed)
 
 
 class SimNode:
@@ -105,6 +131,8 @@ class SimNode:
             world, self.disk, world.rng(f"disk/{node_id}"), options.write_us
         )
         self.life = Life(node_id)
+        self.on_roster: Callable[[Roster], None] = _ignore
+        self.on_farewell: Callable[[Sequence[int]], None] = _ignore
         self.is_out = False
         """Removed, or its disk is damaged: it never comes back."""
         self._is_calm = False
@@ -128,6 +156,7 @@ class SimNode:
             self._world.note(f"n{self.node_id} is damaged")
             return
         self._world.note(f"n{self.node_id} starts")
+        self._network.running[self.node_id] = None
         self.life = Life(self.node_id)
         self._loop = loop = SimLoop(
             self._world,
@@ -187,6 +216,32 @@ class SimNode:
             DiskPort(disk).release_ballast()
             driver.guard.begin_full()
         driver.start()
+        self._manage(driver, peers)
+
+    def _manage(self, driver: Driver, peers: PeerPort) -> None:
+        self._farewell = _Farewell(self.on_farewell)
+        self._news = asyncio.Event()
+        self._members: Members | None = None
+        if not self._options.is_managed:
+            return
+        self._members = Members(
+            driver.replica,
+            peers,
+            shown_by(self.node_id),
+            self._options.settings(),
+            farewell=self._farewell,
+            wake=driver.wake,
+            changed=self._wait_news,
+        )
+        driver.on_soft = lambda _: self._tell_news()
+        self._members.start()
+
+    async def _wait_news(self) -> None:
+        await self._news.wait()
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def crash(self) -> None:
         """Lose all but the disk, and of what was being written some."""
@@ -194,6 +249,7 @@ class SimNode:
         self.files.crash()
         self._loop.kill()
         self._driver = self._loop = None
+        self._network.running.pop(self.node_id, None)
         self.clock.restart()
 
     def pause(self) -> None:
@@ -270,6 +326,30 @@ class SimNode:
         if driver is not None and loop is not None:
             loop.call_soon(_act, driver, action)
             loop.poke()
+
+    def wish(self, wish: MemberChange) -> None:
+        """Ask the manager for a member change."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon(self._wish, loop, wish)
+            loop.poke()
+
+    def _wish(self, loop: SimLoop, wish: MemberChange) -> None:
+        members = self._members
+        assert members is not None, "the run is managed"
+
+        async def run() -> None:
+            told = await members.change(wish, _WISH_S)
+            self._world.note(f"n{self.node_id} is asked {wish}: {told}")
+
+        loop.create_task(run())
+
+    def knock(self, src: int) -> bool:
+        """Somebody who was removed came; tell whether he is told so."""
+        if src in self._farewell.told:
+            return True
+        self._farewell.has_knocked = True
+        return False
 
     def receive(self, message: Message) -> None:
         """Take in a peer's message."""
@@ -376,12 +456,18 @@ class SimNode:
         replica = self.replica
         assert replica is not None, "it applies"
         self._invariants.on_roster(self.life, replica.machine.applied_index, roster)
+        self.on_roster(roster)
+        self._tell_news()
 
     def _on_installed(self, index: int) -> None:
         self._checkpoints.replace()
         replica = self.replica
         assert replica is not None, "it installs"
         self._invariants.on_installed(self.life, index, replica.marks.digest)
+
+
+def _ignore(_: object) -> None:
+    return
 
 
 def _act(driver: Driver, action: Callable[[Replica], object]) -> None:

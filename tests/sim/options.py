@@ -64,6 +64,8 @@ class Options:
     change_interval_us: int
     changes: tuple[str, ...]
     bars_removed: bool
+    is_managed: bool
+    """The production manager plans changes, promotes, and says farewell."""
 
     @property
     def election_us(self) -> int:
@@ -177,6 +179,7 @@ def draw_options(rng: Random, size: int | None = None) -> Options:
         change_interval_us=rng.choice([election_us, 3 * election_us]),
         changes=_draw_changes(rng),
         bars_removed=rng.random() < 0.5,
+        is_managed=rng.random() < 0.5,
     )
 
 

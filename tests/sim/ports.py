@@ -26,6 +26,7 @@ from raftd.consensus.messages import Message
 from raftd.consensus.ready import Write
 from raftd.consensus.types import Index, NodeId, Term
 from raftd.node.errors import LinkLost
+from raftd.node.member_sight import Shown
 from raftd.node.ports import DiskLook
 from raftd.node.roster import LEVEL
 from raftd.storage.chunks import Row, pack, unpack
@@ -37,7 +38,15 @@ from tests.sim.loop import SimLoop
 from tests.sim.network import Network
 from tests.sim.world import World
 
-__all__ = ["DiskPort", "Files", "LogPort", "PeerPort", "SimClock", "StatePort"]
+__all__ = [
+    "DiskPort",
+    "Files",
+    "LogPort",
+    "PeerPort",
+    "SimClock",
+    "StatePort",
+    "shown_by",
+]
 
 _CALM_US: Final = 500
 _BALLAST_BYTES: Final = 4000
@@ -314,6 +323,10 @@ class PeerPort:
         """Tell what a peer can do: the same as everybody."""
         return LEVEL if self.is_up(peer) else 0
 
+    def shown(self, peer: NodeId) -> Shown | None:
+        """Return what a peer says of itself on a link that is up."""
+        return shown_by(peer) if self.is_up(peer) else None
+
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         """Ask a peer.
 
@@ -337,6 +350,12 @@ class PeerPort:
     def serve(self, handler: Callable[[NodeId, bytes], Awaitable[bytes]]) -> None:
         """Never called: the node itself hands calls on."""
         raise AssertionError(f"served by {handler}")
+
+
+def shown_by(node_id: int) -> Shown:
+    """Return what a node says of itself."""
+    incarnation = node_id.to_bytes(16, "big")
+    return Shown(incarnation, LEVEL, f"p{node_id}", f"c{node_id}", f"n{node_id}")
 
 
 class SimClock:

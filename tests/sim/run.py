@@ -179,6 +179,9 @@ class Simulation:
 
     def _is_at_rest_with_all(self) -> bool:
         nodes = [node for node in self._members() if not node.disk.is_damaged]
+        learners = self.invariants.configs.latest.membership.learners
+        if self.options.is_managed and any(n.node_id in learners for n in nodes):
+            return False  # they are to be promoted
         return self._is_at_rest(nodes)
 
     def _is_at_rest(self, nodes: list[SimNode]) -> bool:
