@@ -49,6 +49,7 @@ class Load:
         self._holder = ""
         self._token = 0
         self._enqueued: dict[int, int] = {}
+        self._is_enqueuing = True
         self._done: set[int] = set()
 
     def ack(self) -> None:
@@ -131,12 +132,13 @@ class Load:
                     self._enqueued[number] = job.job_id
                     self.ack()
                 await asyncio.sleep(_PAUSE_S)
+            self._is_enqueuing = False
 
     async def work(self, endpoints: str) -> None:
         """Complete each job, with a key that tells how often it was."""
         async with _client(endpoints) as client:
             queue = client.queue("work")
-            while not self.is_over or len(self._done) < len(self._enqueued):
+            while self._is_enqueuing or len(self._done) < len(self._enqueued):
                 for job in await queue.reserve(5, wait_s=0.5, reservation_s=600):
                     assert job.delivery == 1, "a job was handed out twice"
                     number = int(job.payload)
@@ -158,7 +160,9 @@ class Load:
         assert counts == {
             f"counts/{name}".encode(): n for name, n in self.counts.items()
         }
-        assert done == {_done_key(n).encode(): 1 for n in self._enqueued}
+        wanted = {_done_key(n).encode(): 1 for n in self._enqueued}
+        differ = [key for key in wanted | done if wanted.get(key) != done.get(key)]
+        assert not differ, f"{len(differ)} of {len(wanted)} jobs, such as {differ[:5]}"
         assert all(job.state.is_final for job in left), "no job is left over"
         assert {job.job_id for job in left} <= set(self._enqueued.values())
 
