@@ -15,6 +15,7 @@ Source: DESIGN.md section 6 (log.db); RELIABILITY.md section 0, rules 23-27, 31,
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -52,8 +53,11 @@ __all__ = ["TAIL_BYTES_MAX", "LogStore"]
 
 #: Of the newest payloads handed over at start.
 TAIL_BYTES_MAX = 16 * 1024 * 1024
-#: Rows removed from the front in one turn, so that an append never waits long.
+#: Rows removed from the front in one turn: so many first, then as many as take about
+#: so long, because an append waits for it, and a row may be small or large.
+_CUT_ROWS_FIRST = 16
 _CUT_ROWS_MAX = 1000
+_CUT_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +207,12 @@ class LogStore:
         """
         known = self._known
         assert upto <= min(known.commit, known.last_index), "cuts what is needed"
+        count = _CUT_ROWS_FIRST
         while self._known.cut.index < upto:
             async with self._lock:
+                begin_s = time.perf_counter()
                 cut = self._known.cut
-                end = Index(min(upto, cut.index + _CUT_ROWS_MAX))
+                end = Index(min(upto, cut.index + count))
                 term, crc = self._reader.read_mark(cut, end)
                 cut = CutPoint(end, term, crc, cut.install_id)
                 changes = [
@@ -215,6 +221,12 @@ class LogStore:
                 ]
                 await self._writer.store(changes, ())
                 self._known = replace(self._known, cut=cut)
+                used_s = time.perf_counter() - begin_s
+            if used_s > _CUT_S:
+                count = max(1, count // 2)
+            else:
+                count = min(_CUT_ROWS_MAX, 2 * count)
+            await asyncio.sleep(used_s)  # the disk's turn to serve appends
 
     async def reset(self, index: Index, term: Term, mark: InstallMark) -> None:
         """Drop the whole log: it goes on after a state installed at `index`.
