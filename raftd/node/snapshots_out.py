@@ -17,10 +17,12 @@ import secrets
 import zlib
 from typing import Final
 
+import msgspec
+
 from raftd.consensus.progress import ProgressState
 from raftd.consensus.types import NodeId, Role, Term
 from raftd.node.driver import Driver
-from raftd.node.errors import LinkError
+from raftd.node.errors import LinkError, LinkLost
 from raftd.node.peer_calls import (
     FinishSnapshot,
     OfferSnapshot,
@@ -149,6 +151,7 @@ class SnapshotsOut:
         offer = self._offer(stream, snapshot)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + _PATIENCE_S
+        reason = ""
         while self._is_wanted(node, stream) and loop.time() < until_s:
             before = stream.have
             try:
@@ -159,7 +162,9 @@ class SnapshotsOut:
                 return True
             if stream.have > before:
                 until_s = loop.time() + _PATIENCE_S
-            _logger.info("snapshot_waits to=%d reason=%s", node, told.refusal)
+            if told.refusal != reason:
+                reason = told.refusal
+                _logger.info("snapshot_waits to=%d reason=%s", node, reason)
             await asyncio.sleep(_RETRY_S)
         return False
 
@@ -193,8 +198,13 @@ class SnapshotsOut:
         return told
 
     async def _ask(self, node: NodeId, stream: _Stream, call: PeerCall) -> SnapshotTold:
-        reply = decode_reply(await self._peers.call(node, encode(call), _CALL_S))
-        assert isinstance(reply, SnapshotTold), "a snapshot's call is answered so"
+        body = await self._peers.call(node, encode(call), _CALL_S)
+        try:
+            reply = decode_reply(body)
+        except msgspec.MsgspecError as error:
+            raise LinkLost(f"member {node} answers in no words of ours") from error
+        if not isinstance(reply, SnapshotTold) or reply.have < 0:
+            raise LinkLost(f"member {node} answers something else than it was asked")
         return reply
 
     def _offer(self, stream: _Stream, snapshot: Snapshot) -> OfferSnapshot:
