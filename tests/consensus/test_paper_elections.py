@@ -245,9 +245,13 @@ def test_5_2_one_vote_a_term_for_who_asks_first(order: tuple[int, ...]) -> None:
     assert given == [(1, order[0]), (2, order[0])]
 
 
-def test_5_2_a_vote_is_on_disk_before_it_is_heard_of() -> None:
-    """Stable storage is updated before any answer (figure 2); 5.2 rests on that."""
-    net = _plain()
+@pytest.mark.parametrize("known_term", [0, 1])
+def test_5_2_a_vote_is_on_disk_before_it_is_heard_of(known_term: int) -> None:
+    """Stable storage is updated before any answer (figure 2), for the vote alone too.
+
+    Else a node that crashes in between could vote twice (5.2).
+    """
+    net = Network(terms={2: known_term}, configure=_PLAIN)
     net[2].is_disk_held = True
     net.inject(vote_of(1, 2, 1))
     net.settle()
