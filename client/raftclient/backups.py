@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -81,6 +82,7 @@ async def save_backup(
 ) -> BackupInfo:
     """Save a backup; see ``Cluster.backup``."""
     target = Path(path)
+    _check_target(target)
     part = target.with_name(f"{target.name}.part")
     call, first = await _begin(core, timeout_s)
     try:
@@ -90,7 +92,9 @@ async def save_backup(
             sink.check(end)
             await asyncio.to_thread(_sync, file)
         await asyncio.to_thread(_become, part, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(part)  # a write does not say where
         with contextlib.suppress(OSError):
             part.unlink()
         raise
@@ -203,6 +207,13 @@ def _cut(size_bytes: int, why: str) -> Unavailable:
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _check_target(target: Path) -> None:
+    """Refuse what a file must not take the place of: a folder, a device, no name."""
+    if not target.name or (target.exists() and not target.is_file()):
+        sentence = "no file that a backup could be, or replace"
+        raise OSError(errno.EINVAL, sentence, str(target))
 
 
 def _become(part: Path, target: Path) -> None:

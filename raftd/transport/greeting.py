@@ -305,7 +305,7 @@ class Greeting:
         if hello.origin != self._myself.origin:
             return Goodbye(
                 f"members {me} and {node_id} do not begin alike: restore the same"
-                " backup on every member, or on none",
+                " backup with the same members on each, or on none",
                 is_final=not hello.origin,
             )
         return None

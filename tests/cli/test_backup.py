@@ -99,6 +99,27 @@ def test_a_folder_that_is_not_there_is_one_sentence(
     assert ran.err.count("\n") == 1
 
 
+def test_a_pipe_or_device_is_not_replaced_by_a_backup(
+    offline: Ctl, fake: FakeMember, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for target in (str(tmp_path / "pipe"), ""):
+        ran = offline("backup", "save", target)
+        assert ran.code == ExitCode.ERROR
+        assert ran.err.endswith("no file that a backup could be, or replace.\n")
+    assert [each.is_fifo() for each in tmp_path.iterdir()] == [True]
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(
+    offline: Ctl, fake: FakeMember, tmp_path: Path
+) -> None:
+    (tmp_path / "b.part").symlink_to("/dev/full")
+    ran = offline("backup", "save", str(tmp_path / "b"))
+    assert ran.code == ExitCode.ERROR
+    assert ran.err == f"error: {tmp_path}/b.part: no space left on device.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("verb", [["info"], ["info", "-o", "json"], ["restore"]])
 def test_what_is_no_backup_is_refused_by_raftd_with_its_code(
     offline: Ctl, tmp_path: Path, verb: list[str]
