@@ -125,7 +125,9 @@ def add(
             force=force,
         )
 
-    _take_in(app, app.run(work), wait_s, "becomes a voter by itself")
+    found = app.run(work)
+    _say_forced(is_forced=force)
+    _take_in(app, found, wait_s, "becomes a voter by itself")
 
 
 @member.command()
@@ -164,7 +166,9 @@ def replace(
             force=force,
         )
 
-    _take_in(app, app.run(work), wait_s, f"takes the place of {old}")
+    found = app.run(work)
+    _say_forced(is_forced=force)
+    _take_in(app, found, wait_s, f"takes the place of {old}")
 
 
 @member.command()
@@ -181,6 +185,7 @@ def remove(app: App, name: str, force: bool) -> None:
         return await client.cluster.remove(name, force=force)
 
     found = app.run(work)
+    _say_forced(is_forced=force)
     text = f"{_named(found)} is removed; stop its raftd, then delete its data directory"
     app.out.record(msgspec.structs.asdict(found), value=found.node_id, text=text)
 
@@ -266,6 +271,16 @@ def serve_line(found: NewMember) -> list[str]:
         *("--peer-listen", found.peer_address, "--client-listen", client),
         *("--data-dir", f"raftd-{found.node_id}"),
     ]
+
+
+def _say_forced(*, is_forced: bool) -> None:
+    """Say aloud what a forced change went without, to scripts also."""
+    if is_forced:
+        click.echo(
+            "warning: it was not checked that a majority of the voters is live;"
+            " without one nothing can be written: look at raftctl status",
+            err=True,
+        )
 
 
 def _take_in(app: App, found: NewMember, wait_s: float | None, then: str) -> None:

@@ -79,6 +79,7 @@ def test_add_prints_the_line_that_starts_the_new_machine(
     )
     ran = offline("member", "add", "n4", "h4:7401", "--id", "4", "--force")
     assert ran.code == ExitCode.OK
+    assert ran.err.startswith("warning: it was not checked that a majority")
     said, line = ran.text.splitlines()
     assert said.startswith("n4 (id 4) is a learner and becomes a voter by itself")
     assert line == LINE
@@ -156,10 +157,13 @@ def test_remove_and_update(offline: Ctl, fake: FakeMember) -> None:
     fake.answers["UpdateMember"] = cluster_pb2.UpdateMemberResponse(member=NEW)
     ran = offline("member", "remove", "4", "--force")
     assert ran.text.startswith("n4 (id 4) is removed; stop its raftd")
+    assert ran.err.startswith("warning: it was not checked that a majority")
+    assert offline("member", "remove", "4").err == ""
     ran = offline("member", "update", "n4", "--peer", "h4:7501", "--name", "n9")
     assert ran.text.startswith("n4 (id 4) is at h4:7401")
     assert fake.asked == [
         cluster_pb2.RemoveMemberRequest(member="4", force=True),
+        cluster_pb2.RemoveMemberRequest(member="4"),
         cluster_pb2.UpdateMemberRequest(member="n4", name="n9", peer_address="h4:7501"),
     ]
 
