@@ -66,7 +66,7 @@ class LogCut:
         """Return the last entry that nobody needs any more.
 
         Args:
-            own_index: The last entry on this member's own disk.
+            own_index: The last committed entry on this member's own disk.
             state_index: Of the newest checkpoint: the next snapshot.
             followers: As their leader sees them.
         """

@@ -93,7 +93,9 @@ class Marks:
         ):
             return None
         followers = core.followers()
-        cut_index = self._cut.choose(core.durable_index, self.digest_at, followers)
+        # Every disk that has the mark knows then that what it cuts is committed.
+        own_index = min(core.durable_index, core.commit_index)
+        cut_index = self._cut.choose(own_index, self.digest_at, followers)
         if not self.may_send_snapshots():
             needed = (follower.match_index for follower in followers.values())
             cut_index = min(cut_index, *needed, core.durable_index)
