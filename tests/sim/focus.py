@@ -1,4 +1,4 @@
-"""Where a planted bug can show: the draws of a run, narrowed.
+"""Where a planted bug, or a rare event, can show: the draws of a run, narrowed.
 
 Where whole-range draws find a bug too seldom for a short test, some of them are fixed:
 still random events, still a budget of seeds.
@@ -70,8 +70,17 @@ _FOCUS: Final[dict[str, dict[str, Any]]] = {
     | {"mark_log_bytes": 1, "downtime_us": 300_000, "faults": ("full-disk",)},
     "removed-counts-itself": _CHURN,
     "snapshot-without-sessions": _SHIPPING,
+    "told-too-early": _CHURN
+    | {
+        "is_managed": True,
+        "size": 2,
+        "changes": ("remove", "replace"),
+        "change_interval_us": 600_000,
+        "downtime_us": 1_500_000,
+    },
     "another's-answer": _BUSY,
     "commit-past-match": _BUSY,
+    "crash-points": _SHIPPING | {"chunk_bytes": 500, "faults": ("partition",)},
     "dead-waiter": _BUSY | {"faults": (), "sleepy": 0.05, "ttl_ms": 1000, "clients": 6},
     "read-unconfirmed": _BUSY | {"faults": ("partition", "pause")},
     "vote-forgotten": _BUSY
@@ -87,6 +96,6 @@ _FOCUS: Final[dict[str, dict[str, Any]]] = {
 
 
 def narrowed(name: str, seed: int) -> Options:
-    """Return the options of a run that looks for one planted bug."""
+    """Return the options of a run that looks for one thing."""
     drawn = draw_options(World(seed).rng("options"))
     return dataclasses.replace(drawn, **_FOCUS.get(name, {}))

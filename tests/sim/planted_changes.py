@@ -38,6 +38,7 @@ from raftd.consensus.view import FollowerView
 from raftd.node import replica, snapshots_in, write_queue
 from raftd.node.checkpoints import Checkpoints
 from raftd.node.log_cut import LogCut
+from raftd.node.members import Members
 from raftd.node.roster import Roster, after
 from raftd.statemachine.machine import MachineLoading
 from raftd.statemachine.rows import Row
@@ -147,6 +148,12 @@ def _forget_the_removed(
     return msgspec.structs.replace(new, removed=(), next_id=next_id)
 
 
+def _tell_at_once(self: Members) -> None:
+    """Tell the removed before the others are sure to know it."""
+    if self.roster.removed:
+        self._farewell.tell(self.roster.removed)
+
+
 # --- transfer, disk ---------------------------------------------------------------
 
 
@@ -191,5 +198,6 @@ PLANTED_CHANGES: Final[dict[str, tuple[Patch, ...]]] = {
     "snapshot-without-sessions": (
         (snapshots_in, "MachineLoading", _LoadingWithoutSessions),
     ),
+    "told-too-early": ((Members, "_tell_removed", _tell_at_once),),
     "transfer-stuck": ((transfer, "_give_up", _never_give_up),),
 }

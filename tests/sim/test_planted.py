@@ -46,6 +46,7 @@ _SEEDS: dict[str, range] = {
     "renewed-early": range(1, 30),
     "snapshot-without-sessions": range(1, 12),
     "stale-truncation": range(1, 30),
+    "told-too-early": range(1, 12),
     "vote-forgotten": range(1, 6),
     "window-ignored": range(1, 6),
     "window-not-in-checkpoint": range(1, 30),

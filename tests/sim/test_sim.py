@@ -17,7 +17,7 @@ from tests.sim.__main__ import main
 from tests.sim.run import Simulation
 
 _STEPS = 10_000
-_SEEDS = (*range(1, 41), 172)
+_SEEDS = (*range(1, 41), 172, 182, 285, 408)
 _ROOT = Path(__file__).parents[2]
 
 
@@ -28,10 +28,12 @@ def test_every_promise_holds_and_the_cluster_recovers(seed: int) -> None:
 
 
 def test_the_seeds_reach_what_they_are_for() -> None:
-    outcomes = [Simulation(seed).run(_STEPS) for seed in range(1, 11)]
+    outcomes = [Simulation(seed).run(_STEPS) for seed in range(1, 21)]
     assert sum(outcome.answered for outcome in outcomes) > 300
     assert sum(outcome.terms for outcome in outcomes) > 30
     assert sum(outcome.sessions for outcome in outcomes) > 20
+    assert sum(outcome.installs for outcome in outcomes) > 3
+    assert sum(outcome.changes for outcome in outcomes) > 10
 
 
 @pytest.mark.parametrize("seed", [3, 7])
