@@ -25,7 +25,7 @@ from raftd.consensus.types import NodeId
 from raftd.node.errors import BackupBroken, LinkError
 from raftd.node.node import Node
 from raftd.node.peer_calls import AskMark, encode
-from raftd.node.ports import PeerPort
+from raftd.node.ports import PeerPort, Snapshot
 from raftd.node.refusals import SHUTTING_DOWN
 from raftd.statemachine.meta import META_ROW, decode_stamps
 from raftd.statemachine.schema.base import Reason, Refusal
@@ -39,7 +39,6 @@ __all__ = [
     "BackupSource",
     "Backups",
     "HeaderMaker",
-    "Snapshot",
     "header_maker",
 ]
 
@@ -77,31 +76,6 @@ _TOO_LATE: Final = Refusal(
     " was changed, try again with more time",
     {"applied": "no"},
 )
-
-
-_Chunk = bytes  # a property of this name would hide the type
-
-
-class Snapshot(Protocol):
-    """A checkpoint that is being read; its calls block."""
-
-    @property
-    def meta(self) -> CheckpointMeta:
-        """What belongs to the rows."""
-
-    @property
-    def count(self) -> int:
-        """How many chunks there are."""
-
-    @property
-    def bytes(self) -> int:
-        """Size of all chunks together."""
-
-    def read(self, first: int, bytes_max: int) -> list[_Chunk]:
-        """Read chunks from a number on, at least one if there is one."""
-
-    def close(self) -> None:
-        """Let it go; may be called twice, from any thread."""
 
 
 class BackupSource(Protocol):

@@ -27,6 +27,7 @@ from raftd.consensus.types import NodeId, Role
 from raftd.node.caretaker import Caretaker
 from raftd.node.disk_guard import DiskGuard
 from raftd.node.errors import NodeFailed
+from raftd.node.owned import own
 from raftd.node.ports import Clock, DiskPort, LogPort, PeerPort
 from raftd.node.replica import Replica
 from raftd.node.roster import Roster
@@ -101,8 +102,8 @@ class Driver:
 
     def start(self) -> None:
         """Begin to tick and to write."""
-        self._tasks.append(self._loop.create_task(self._writes.run()))
-        self._tasks.append(self._loop.create_task(self.guard.run()))
+        self._tasks.append(own(self._writes.run(), "writing the log", self.fail))
+        self._tasks.append(own(self.guard.run(), "guarding the disk", self.fail))
         self._tick_due_s = time.perf_counter()
         self._on_tick()
 

@@ -38,6 +38,7 @@ from raftd.node.member_words import (
     ReplaceMember,
     UpdateMember,
 )
+from raftd.node.owned import Fail, own
 from raftd.node.refusals import (
     DEADLINE_NOT_PROPOSED,
     DEADLINE_UNKNOWN,
@@ -98,6 +99,7 @@ class Members:
         farewell: Farewell,
         wake: Callable[[], None],
         changed: Callable[[], Awaitable[None]],
+        fail: Fail,
     ) -> None:
         """Care for the members of a node that runs already.
 
@@ -109,12 +111,14 @@ class Members:
             farewell: Tells those who were removed.
             wake: Has the replica take a turn soon.
             changed: Waits until role, leader, term or members change.
+            fail: Ends the node.
         """
         self._replica: Final = replica
         self._peers: Final = peers
         self._wake: Final = wake
         self._changed: Final = changed
         self._farewell: Final = farewell
+        self._fail: Final = fail
         self._told: tuple[int, ...] = ()
         self._telling: tuple[tuple[int, ...], int] | None = None
         self._own: Final = own
@@ -128,7 +132,9 @@ class Members:
 
     def start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.create_task(self._look_again_and_again())
+        self._task = own(
+            self._look_again_and_again(), "the care for the members", self._fail
+        )
 
     async def stop(self) -> None:
         """Stop looking; may be called twice, or before ``start``."""
@@ -252,7 +258,7 @@ class Members:
                 if isinstance(planned, Refusal):
                     return planned
                 is_proposed = True
-                return await self._effect(wish, planned)
+                return await self._effect(wish, planned, self._replica.core.term)
         except TimeoutError:
             return DEADLINE_UNKNOWN if is_proposed else DEADLINE_NOT_PROPOSED
         finally:
@@ -284,13 +290,15 @@ class Members:
         change, node_id = planned
         return self._propose(change) or node_id
 
-    async def _effect(self, wish: MemberChange, node_id: int) -> MemberInfo | Refusal:
-        """Wait until a change is in effect here, or leadership was lost before."""
+    async def _effect(
+        self, wish: MemberChange, node_id: int, term: int
+    ) -> MemberInfo | Refusal:
+        """Wait until a change is in effect here, or that leadership was lost before."""
         before = self.roster.get(node_id)
         index = self._replica.core.last_index
         while not _is_in_effect(self.roster, wish, node_id):
-            if not self._is_leading():
-                return LEADERSHIP_LOST
+            if not self._is_leading() or self._replica.core.term != term:
+                return LEADERSHIP_LOST  # led again, it may be another's entry
             if self._replica.core.applied_index >= index and not self._is_busy():
                 break
             await self._pause()

@@ -30,6 +30,7 @@ import msgspec
 from raftd.consensus.ready import Write
 from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.node.driver import Driver
+from raftd.node.owned import own
 from raftd.node.pace import Pace, collector_off
 from raftd.node.peer_calls import (
     FinishSnapshot,
@@ -43,6 +44,7 @@ from raftd.node.replica import Loaded
 from raftd.node.roster import Roster, RosterError, decode_roster, encode_roster
 from raftd.statemachine.limits import Limits
 from raftd.statemachine.machine import Machine, MachineLoading
+from raftd.statemachine.rows import DIGEST_BYTES
 from raftd.storage.errors import DamagedFiles, DiskFull, StorageError
 from raftd.storage.types import CheckpointMeta, InstallMark
 
@@ -58,9 +60,19 @@ _ANSWER_S: Final = 1.0
 _LEADER_S: Final = 0.05
 _INSTALL_ID_BYTES: Final = 16
 
+_UNREADABLE: Final = (
+    DamagedFiles,
+    msgspec.MsgspecError,
+    LookupError,
+    ValueError,
+    AssertionError,
+)
+"""What rows raise that are no state of this release."""
+
 _NOT_LEADING: Final = SnapshotTold(refusal="whoever offers it does not lead here")
 _BUSY: Final = SnapshotTold(refusal="another snapshot is being loaded")
 _UNKNOWN: Final = SnapshotTold(refusal="it was not offered")
+_NO_ROOM: Final = "the disk is full, and its last room is for votes"
 _DONE: Final = SnapshotTold(is_done=True)
 
 
@@ -133,7 +145,7 @@ class SnapshotsIn:
     def note_checkpoint(self) -> None:
         """This member stored a checkpoint, so the log takes it on: drop leftovers."""
         if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(self._tidy())
+            self._tidying = own(self._tidy(), "tidying up", self._driver.fail)
 
     async def _tidy(self) -> None:
         async with self._lock:
@@ -183,6 +195,8 @@ class SnapshotsIn:
             return SnapshotTold(incoming.have)
         if self._installing is not None or (incoming and incoming.loading is not None):
             return _BUSY
+        if not _is_sound(offer):
+            return SnapshotTold(refusal="no state is like the one that is offered")
         try:
             roster = decode_roster(offer.roster)
         except RosterError as error:
@@ -202,6 +216,8 @@ class SnapshotsIn:
         end = call.first + len(call.chunks)
         if call.first > incoming.have or end > incoming.offer.chunk_count:
             return SnapshotTold(incoming.have)
+        if self._driver.guard.is_full:
+            return SnapshotTold(incoming.have, refusal=_NO_ROOM)
         if len(call.crcs) != len(call.chunks) or any(
             zlib.crc32(chunk) != crc
             for chunk, crc in zip(call.chunks, call.crcs, strict=False)
@@ -219,13 +235,15 @@ class SnapshotsIn:
         if incoming is None or incoming.offer.offer_id != call.offer_id:
             return None
         if incoming.is_whole and incoming.loading is None:
-            incoming.loading = asyncio.create_task(self._load_guarded(incoming))
+            incoming.loading = own(
+                self._load_guarded(incoming), "loading a snapshot", self._driver.fail
+            )
         return incoming
 
     async def _load_guarded(self, incoming: _Incoming) -> None:
         try:
             machine = await self._load(incoming)
-        except (DamagedFiles, msgspec.MsgspecError, ValueError, AssertionError) as bad:
+        except _UNREADABLE as bad:
             # Nothing was touched yet: drop it, the leader offers it anew.
             _logger.exception("snapshot_refused index=%d", incoming.offer.index)
             await self._end(incoming, SnapshotTold(refusal=f"no state: {bad}"))
@@ -265,6 +283,8 @@ class SnapshotsIn:
             machine,
         )
         is_taken = False
+        if self._driver.failed.done():
+            return  # nothing goes out any more
         if core.leader is not None and core.leader != core.node_id:
             try:
                 is_taken = self._replica.take_up(loaded, core.leader)
@@ -337,6 +357,15 @@ class SnapshotsIn:
         self._installing = None
         _logger.info("snapshot_installed index=%d", offer.index)
         self._installed(offer.index)
+
+
+def _is_sound(offer: OfferSnapshot) -> bool:
+    """Tell whether what is offered can be a state of a log that its leader has."""
+    return (
+        offer.chunk_count >= 0
+        and 0 < offer.index_term <= offer.term
+        and len(offer.digest) == DIGEST_BYTES
+    )
 
 
 async def _let_go(machine: Machine) -> None:

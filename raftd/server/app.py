@@ -196,6 +196,7 @@ class App:
             farewell=neighbours,
             wake=node.driver.wake,
             changed=node.leader_changed,
+            fail=node.driver.fail,
         )
         node.desk = self._peer_service.desk = Desk(node, members, neighbours.links)
         return members

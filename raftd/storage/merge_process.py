@@ -28,12 +28,15 @@ async def run_merge(path: Path) -> bool:
         StorageError: Something else was in the way.
     """
     # Its input is a pipe from here: when this process ends, so does the merge.
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "raftd.storage.merge", "--until-eof"),
-        str(path),
-        stdin=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "raftd.storage.merge", "--until-eof"),
+            str(path),
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise StorageError(f"The merge of {path} cannot begin: {error}") from error
     assert process.stderr is not None, "a pipe was asked for"
     try:
         message = (await process.stderr.read()).decode(errors="replace").strip()
