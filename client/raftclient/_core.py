@@ -136,6 +136,8 @@ class Core:
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         response = await self.shared.unary.call(request, limit_s)
         self.shared.revision = max(self.shared.revision, response.header.revision)
+        if not self._is_closed and self.shared.endpoints.wants_members():
+            self.spawn(self.shared.unary.ask_members())
         return response
 
     async def claim(self, timeout_s: float | None) -> Held:

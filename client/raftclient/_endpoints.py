@@ -5,23 +5,40 @@ leader is named by node id; which id is behind an own endpoint is learnt from ea
 welcome. The address that a member advertises is used only if no own endpoint can be
 that member; if that fails too, an own endpoint relays.
 
-Source: DESIGN.md section 7.
+Members come and go: a list that says as of which log entry it is replaces what was
+known before that entry, and who is missing in it is forgotten. An own endpoint is
+never forgotten, but the one of a member that left comes last. A list without an index
+(of an older member) only adds. Lists come with streams and, by ``ListMembers``, beside
+other calls that were answered, also on the keeper's thread.
+
+Source: DESIGN.md section 7; docs/adr/0010.
 """
 
 from __future__ import annotations
 
+import itertools
+import threading
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from raftclient._clock import boottime_s
 from raftclient.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Endpoints", "Target", "parse_endpoints"]
+    from raftpb.v1.cluster_pb2 import ListMembersResponse
+    from raftpb.v1.common_pb2 import ResponseHeader
+    from raftpb.v1.sessions_pb2 import StreamSessionResponse, StreamWelcome
+
+__all__ = ["Endpoints", "Members", "Target", "members_of", "parse_endpoints"]
 
 DEFAULT_PORT: Final = 7400
+ASK_AGAIN_S = 10.0
+"""How old a list of members may get while no stream brings a newer one."""
+ASK_AT_ONCE_S: Final = 1.0
+"""The same after an endpoint has failed."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -29,6 +46,29 @@ class Target(msgspec.Struct, frozen=True):
 
     address: str
     is_relay: bool = False
+
+
+class Members(msgspec.Struct, frozen=True):
+    """Who the members are.
+
+    Attributes:
+        addresses: For clients, by node id; empty = not known yet.
+        index: The log entry as of which they are so, 0 = not told.
+        cluster_id: Whose log.
+    """
+
+    addresses: dict[int, str]
+    index: int = 0
+    cluster_id: bytes = b""
+
+
+def members_of(
+    told: StreamWelcome | StreamSessionResponse | ListMembersResponse,
+    header: ResponseHeader,
+) -> Members:
+    """Return the members as a message names them."""
+    addresses = {each.node_id: each.client_address for each in told.members}
+    return Members(addresses, told.members_index, header.cluster_id)
 
 
 def parse_endpoints(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -59,8 +99,13 @@ class Endpoints:
 
     def __init__(self, own: Sequence[str]) -> None:
         self._own: Final = tuple(own)
+        self._lock: Final = threading.Lock()
         self._node_ids: dict[str, int] = {}
         self._advertised: dict[int, str] = {}
+        self._gone: frozenset[int] = frozenset()
+        self._as_of = (b"", 0)
+        self._told_s = boottime_s()  # a client that ends soon need not ask
+        self._has_news = False
         self._leader = 0
         self._failed: set[str] = set()
         self._turn = 0
@@ -70,15 +115,52 @@ class Endpoints:
         """The endpoints that the caller named."""
         return self._own
 
+    def known(self) -> tuple[str, ...]:
+        """Return all addresses of members, in the order in which they deserve trust."""
+        return tuple(dict.fromkeys(itertools.chain(*self._ranked())))
+
     def learn(self, address: str, node_id: int, members: dict[int, str]) -> None:
         """Note who is behind an address, and where members say they are."""
         self._node_ids[address] = node_id
-        self._advertised.update((i, a) for i, a in members.items() if a)
+        self.learn_members(Members(members))
+
+    def learn_members(self, members: Members) -> None:
+        """Note who the members are; callable from any thread."""
+        with self._lock:
+            if members.index:
+                self._take_list(members)
+            else:
+                added = _named(members.addresses, but=self._gone)
+                self._advertised = self._advertised | added
+
+    def _take_list(self, members: Members) -> None:
+        cluster_id, index = self._as_of
+        if members.cluster_id != cluster_id:
+            self._advertised, self._gone, index = {}, frozenset(), 0
+        if members.index < index:
+            return
+        self._as_of = (members.cluster_id, members.index)
+        self._told_s, self._has_news = boottime_s(), False
+        present = members.addresses
+        gone = {i: a for i, a in self._advertised.items() if i not in present}
+        for node_id, address in gone.items():
+            self._node_ids.setdefault(address, node_id)
+        self._gone = (self._gone | gone.keys()) - present.keys()
+        self._advertised = _named(present)
+
+    def wants_members(self) -> bool:
+        """Tell whether it is time to ask who the members are; then ask."""
+        now_s = boottime_s()
+        limit_s = ASK_AT_ONCE_S if self._has_news else ASK_AGAIN_S
+        if now_s - self._told_s < limit_s:
+            return False
+        self._told_s, self._has_news = now_s, False
+        return True
 
     def redirect(self, leader: int, leader_address: str) -> None:
         """Note who leads; 0 = nobody knows."""
         if leader and leader_address:
-            self._advertised[leader] = leader_address
+            self.learn_members(Members({leader: leader_address}))
         if leader != self._leader:
             self._leader = leader
             self._failed.clear()
@@ -91,6 +173,7 @@ class Endpoints:
     def failed(self, address: str) -> None:
         """Do not come back here before the others have been tried."""
         self._failed.add(address)
+        self._has_news = True
         if self._leader and self._node_ids.get(address) == self._leader:
             self._leader = 0
 
@@ -127,9 +210,8 @@ class Endpoints:
         return None
 
     def _any(self) -> str:
-        learnt = [a for a in self._advertised.values() if a not in self._own]
         for _ in range(2):
-            for candidates in (self._own, learnt):
+            for candidates in self._ranked():
                 for step in range(len(candidates)):
                     address = candidates[(self._turn + step) % len(candidates)]
                     if address not in self._failed:
@@ -137,3 +219,18 @@ class Endpoints:
             self._failed.clear()
             self._turn += 1
         raise AssertionError("there is always an own endpoint")
+
+    def _ranked(self) -> tuple[tuple[str, ...], ...]:
+        """Group what is known: own endpoints, learnt ones, those of members gone."""
+        gone = self._gone
+        left = tuple(a for a in self._own if self._node_ids.get(a) in gone)
+        own = tuple(a for a in self._own if a not in left)
+        learnt = tuple(a for a in self._advertised.values() if a not in self._own)
+        return own, learnt, left
+
+
+def _named(
+    addresses: dict[int, str], but: frozenset[int] = frozenset()
+) -> dict[int, str]:
+    """Leave out who has no address yet."""
+    return {i: a for i, a in addresses.items() if a and i not in but}

@@ -19,6 +19,7 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from raftclient._endpoints import members_of
 from raftclient._held import Held
 from raftclient._keepalive import KEEPER
 from raftclient._pump import Pump
@@ -203,9 +204,7 @@ class Session:
             if not self._has_work():
                 return
         held = self.held
-        stream = Stream(
-            self._shared.channels, target.address, is_read_only=held is None
-        )
+        stream = Stream(self._shared, target.address, is_read_only=held is None)
         hello = sessions_pb2.StreamHello(
             session_id=held.id if held is not None else 0,
             session_key=self._key if held is not None else b"",
@@ -249,11 +248,9 @@ class Session:
 
     def _learn(self, target: Target, first: StreamSessionResponse) -> None:
         endpoints = self._shared.endpoints
-        endpoints.learn(
-            target.address,
-            first.welcome.node_id or first.header.node_id,
-            {m.node_id: m.client_address for m in first.welcome.members},
-        )
+        node_id = first.welcome.node_id or first.header.node_id
+        endpoints.learn(target.address, node_id, {})
+        endpoints.learn_members(members_of(first.welcome, first.header))
         endpoints.redirect(first.header.leader, "")
         endpoints.succeeded(target.address)
         self._shared.renewer.prefer(target.address)

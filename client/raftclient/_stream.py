@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from raftclient._endpoints import members_of
 from raftclient._status import error_from_refusal, error_from_rpc
 from raftclient._wire import STREAM_METHOD
 from raftclient.errors import RaftError, Unavailable
 from raftpb.v1 import sessions_pb2
 
 if TYPE_CHECKING:
-    from raftclient._unary import Channels
+    from raftclient._shared import Shared
     from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
 
 __all__ = ["Stream", "StreamEnded"]
+
+
+_REDIRECTS: Final = frozenset({"NOT_LEADER", "NO_LEADER", "SHUTTING_DOWN"})
 
 
 class StreamEnded(Exception):
@@ -28,7 +32,7 @@ class StreamEnded(Exception):
 
     Attributes:
         error: Why, if the member or gRPC said so.
-        is_redirect: The member named the leader, or said there is none.
+        is_redirect: The member does not lead (any more), and may name who does.
         leader: Node id, 0 = unknown.
         leader_address: As that member advertises it.
         node_id: Of the member that said so, 0 = unknown.
@@ -54,16 +58,17 @@ class StreamEnded(Exception):
 class Stream:
     """An open stream to one member."""
 
-    def __init__(self, channels: Channels, address: str, *, is_read_only: bool) -> None:
+    def __init__(self, shared: Shared, address: str, *, is_read_only: bool) -> None:
         self.address: Final = address
         self.is_read_only: Final = is_read_only
+        self._endpoints: Final = shared.endpoints
         method: grpc.aio.StreamStreamMultiCallable[bytes, StreamSessionResponse] = (
-            channels.get(address).stream_stream(
+            shared.channels.get(address).stream_stream(
                 STREAM_METHOD,
                 response_deserializer=sessions_pb2.StreamSessionResponse.FromString,
             )
         )
-        self._call: Final = channels.in_flight.begin(method)
+        self._call: Final = shared.channels.in_flight.begin(method)
         self.is_cut = False
         """Whether it was ended from this side."""
 
@@ -109,6 +114,8 @@ class Stream:
             raise
         if not isinstance(message, sessions_pb2.StreamSessionResponse):  # EOF
             raise StreamEnded(Unavailable(f"{self.address} ended the stream"))
+        if message.members:
+            self._endpoints.learn_members(members_of(message, message.header))
         if message.HasField("end") and not message.replies:
             raise self.end_of(message)
         return message
@@ -119,7 +126,8 @@ class Stream:
         end = message.end
         return StreamEnded(
             error_from_refusal(end.refusal),
-            is_redirect=end.refusal.reason in {"NOT_LEADER", "NO_LEADER"},
+            is_redirect=end.refusal.reason in _REDIRECTS
+            and end.leader != message.header.node_id,
             leader=end.leader,
             leader_address=end.leader_address,
             node_id=message.header.node_id,

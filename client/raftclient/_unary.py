@@ -10,6 +10,7 @@ Source: DESIGN.md section 7.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ import grpc
 from google.protobuf import message_factory
 
 from raftclient._clock import boottime_s
+from raftclient._endpoints import members_of
 from raftclient._in_flight import InFlight
 from raftclient._status import error_from_rpc, is_retryable
 from raftclient.errors import OutcomeUnknown, RaftError, Unavailable
@@ -196,7 +198,15 @@ class Unary:
             raise closed() from cancelled
         finally:
             call.cancel()
+        if isinstance(response, cluster_pb2.ListMembersResponse):
+            self._endpoints.learn_members(members_of(response, response.header))
         return response
+
+    async def ask_members(self) -> None:
+        """Learn who the members are, if one answers; else another time."""
+        request = cluster_pb2.ListMembersRequest()
+        with contextlib.suppress(grpc.aio.AioRpcError, RaftError):
+            await self.ask(self._endpoints.preferred(), request, ATTEMPT_S_MAX)
 
 
 def closed() -> RaftError:
@@ -217,46 +227,71 @@ def _settled(error: RaftError) -> RaftError:
 
 
 class Renewer:
-    """What the keeper sends with: a client's channels for other threads."""
+    """What the keeper sends with: a client's channels for other threads.
 
-    def __init__(self, addresses: tuple[str, ...]) -> None:
-        self._addresses: Final = addresses
+    It goes where the client knows members to be, and learns who they are from those
+    that answer, so that a client without a stream does not lose sight of them.
+    """
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints: Final = endpoints
         self._lock: Final = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
-        self._turn = 0
+        self._first = ""
 
     def prefer(self, address: str) -> None:
-        """Begin with this endpoint, if it is one of the client's own."""
-        if address in self._addresses:
-            self._turn = self._addresses.index(address)
+        """Begin with this endpoint."""
+        self._first = address
+
+    def _address(self, attempts: int) -> str:
+        known = self._endpoints.known()
+        turn = known.index(self._first) if self._first in known else 0
+        return known[(turn + attempts) % len(known)]
 
     def sender(self, request: Message) -> Callable[[float], grpc.Future[Any]]:
         """Return a function that sends the request once, here or at the next one."""
-        path, reply = method_of(request)
         attempts = 0
 
         def send(timeout_s: float) -> grpc.Future[Any]:
             nonlocal attempts
-            turn = self._turn + attempts
-            channel = self._channel(self._addresses[turn % len(self._addresses)])
-            method: grpc.UnaryUnaryMultiCallable[Message, Message] = (
-                channel.unary_unary(
-                    path,
-                    request_serializer=type(request).SerializeToString,
-                    response_deserializer=reply.FromString,
-                )
-            )
-            future = method.future(request, timeout=timeout_s)
+            address = self._address(attempts)
+            future = self._begin(address, request, timeout_s)
             attempts += 1  # taken back by an answer, kept by a failure or silence
-            future.add_done_callback(answered)
+            future.add_done_callback(lambda done: answered(address, done))
             return future
 
-        def answered(done: grpc.Future[Any]) -> None:
+        def answered(address: str, done: grpc.Future[Any]) -> None:
             nonlocal attempts
             if not done.cancelled() and done.exception() is None:
                 attempts -= 1
+                if self._endpoints.wants_members():
+                    self._ask_members(address)
 
         return send
+
+    def _begin(
+        self, address: str, request: Message, timeout_s: float
+    ) -> grpc.Future[Any]:
+        path, reply = method_of(request)
+        method: grpc.UnaryUnaryMultiCallable[Message, Message] = self._channel(
+            address
+        ).unary_unary(
+            path,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=reply.FromString,
+        )
+        return method.future(request, timeout=timeout_s)
+
+    def _ask_members(self, address: str) -> None:
+        def answered(done: grpc.Future[Any]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                told = done.result()
+                self._endpoints.learn_members(members_of(told, told.header))
+
+        request = cluster_pb2.ListMembersRequest()
+        with contextlib.suppress(ValueError):  # the channel was closed meanwhile
+            asked = self._begin(address, request, ATTEMPT_S_MAX)
+            asked.add_done_callback(answered)
 
     def _channel(self, address: str) -> grpc.Channel:
         with self._lock:

@@ -69,7 +69,7 @@ class Client(
             endpoints=known,
             channels=channels,
             unary=Unary(known, channels),
-            renewer=Renewer(own),
+            renewer=Renewer(known),
             ttl_ms=to_ms(ttl_s),
             claimant=claimant or _default_claimant(),
             client_version=_version(),

@@ -95,7 +95,8 @@ class FakeNode:
                 "ExtendJob": unary(self.extend_job, queues_pb2.ExtendJobRequest)
             },
             "raftpb.v1.ClusterService": {
-                "GetStatus": unary(self.get_status, cluster_pb2.GetStatusRequest)
+                "GetStatus": unary(self.get_status, cluster_pb2.GetStatusRequest),
+                "ListMembers": unary(self.list_members, cluster_pb2.ListMembersRequest),
             },
         }
 
@@ -213,6 +214,21 @@ class FakeNode:
             members=[cluster_pb2.MemberStatus(node_id=self.node_id, role=role)],
         )
 
+    def list_members(
+        self, request: cluster_pb2.ListMembersRequest, context: Context
+    ) -> cluster_pb2.ListMembersResponse:
+        with self.cluster.state.changed:
+            self.unary_calls.append(request)
+            self.cluster.state.changed.notify_all()
+            if not self.cluster.members_index:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+            answer = cluster_pb2.ListMembersResponse(
+                header=self.header(), members_index=self.cluster.members_index
+            )
+            for node_id, address in self.cluster.advertised.items():
+                answer.members.add(node_id=node_id, client_address=address)
+            return answer
+
     def _need_leader(self, context: Context) -> None:
         if not self.cluster.leader:
             abort(context, refusal("NO_LEADER"))
@@ -230,6 +246,8 @@ class FakeCluster:
         self.watches: list[tuple[FakeStream, sessions_pb2.StreamRequest]] = []
         self.nodes = {number: FakeNode(self, number) for number in range(1, nodes + 1)}
         self.advertised = {number: node.address for number, node in self.nodes.items()}
+        self.members_index = 0
+        """0 = like the first release, which does not know of changes."""
 
     @property
     def endpoints(self) -> str:
@@ -244,6 +262,33 @@ class FakeCluster:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so, without blocking the loop."""
         await asyncio.to_thread(self.state.until, condition)
+
+    def add(self) -> FakeNode:
+        """Start one node more, of which nobody is told yet."""
+        number = max(self.nodes) + 1
+        self.nodes[number] = node = FakeNode(self, number)
+        return node
+
+    def have_members(self, *numbers: int, index: int) -> None:
+        """Let these be the members as of an entry, and tell all open streams."""
+        with self.state.changed:
+            self.advertised = {n: self.nodes[n].address for n in numbers}
+            self.members_index = index
+            told = self.addresses()
+            for node in self.nodes.values():
+                for stream in node.streams:
+                    if stream.is_open:
+                        message = sessions_pb2.StreamSessionResponse(
+                            members=told, members_index=index
+                        )
+                        stream.send(message)
+
+    def addresses(self) -> list[sessions_pb2.MemberAddress]:
+        """Say who is where."""
+        return [
+            sessions_pb2.MemberAddress(node_id=node_id, client_address=address)
+            for node_id, address in self.advertised.items()
+        ]
 
     def cut_streams(self) -> None:
         """Break every stream."""

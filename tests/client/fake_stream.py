@@ -101,9 +101,11 @@ class FakeStream:
                     else refusal("SESSION_UNKNOWN", "unknown")
                 )
                 return
-        welcome = sessions_pb2.StreamWelcome(node_id=self.node.node_id)
-        for node_id, address in cluster.advertised.items():
-            welcome.members.add(node_id=node_id, client_address=address)
+        welcome = sessions_pb2.StreamWelcome(
+            node_id=self.node.node_id,
+            members=cluster.addresses(),
+            members_index=cluster.members_index,
+        )
         self.send(sessions_pb2.StreamSessionResponse(welcome=welcome))
 
     def _take_request(self, request: sessions_pb2.StreamRequest) -> None:
