@@ -232,6 +232,7 @@ class SimNode:
             farewell=self._farewell,
             wake=driver.wake,
             changed=self._wait_news,
+            fail=driver.fail,
         )
         driver.on_soft = lambda _: self._tell_news()
         self._members.start()
