@@ -48,9 +48,8 @@ def _unreachable(case: Case) -> Iterator[Finding]:
                 members=(each.name,),
                 what=f"{each.name} ({each.peer_address}) does not answer {case.asked}.",
                 means=_without(case, each),
-                help=f"Start raftd on {each.name}, or look at its log; if its disk is"
-                f" lost: raftctl member replace {case.argument(each)}"
-                f" {case.plain_name(each)} {each.peer_address or 'HOST:7401'}",
+                help=f"Start raftd on {each.name}, or look at its log"
+                f"{_instead_of(case, each)}",
             )
 
 
@@ -83,13 +82,23 @@ def _absent(case: Case, member: MemberStatus) -> Finding:
 
 def _without(case: Case, member: MemberStatus) -> str:
     """Say what the absence of a member leaves."""
-    live = sum(each.is_reachable for each in case.voters)
+    live = sum(each.is_reachable and not each.is_disk_full for each in case.voters)
     spare = live - (len(case.voters) // 2 + 1)
     if spare < 0:
-        return "Without it there is no majority."
+        return "Without it there is no majority that takes writes."
     if spare == 0:
         return "Writes go on; if one more voter stops, they stop."
     return f"Writes go on; {spare} more may stop."
+
+
+def _instead_of(case: Case, member: MemberStatus) -> str:
+    """Say how to put another in its place; only a majority can do that."""
+    if sum(each.is_reachable for each in case.voters) <= len(case.voters) // 2:
+        return "."
+    return (
+        f"; if its disk is lost: raftctl member replace {case.argument(member)}"
+        f" {case.plain_name(member)} {member.peer_address or 'HOST:7401'}"
+    )
 
 
 def _learner_stuck(case: Case) -> Iterator[Finding]:

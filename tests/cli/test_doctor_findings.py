@@ -60,7 +60,7 @@ def test_help_names_the_command(seen: str, said: str) -> None:
     [
         ((5,), "Writes go on; 1 more may stop."),
         ((4, 5), "Writes go on; if one more voter stops, they stop."),
-        ((3, 4, 5), "Without it there is no majority."),
+        ((3, 4, 5), "Without it there is no majority that takes writes."),
     ],
 )
 def test_a_missing_voter_is_weighed(down_ids: tuple[int, ...], said: str) -> None:
@@ -68,6 +68,21 @@ def test_a_missing_voter_is_weighed(down_ids: tuple[int, ...], said: str) -> Non
     found = judge(Look(cluster_of(*members)))
     missing = [each for each in found if each.kind == "unreachable"]
     assert {each.means for each in missing} == {said}
+
+
+def test_a_full_disk_counts_as_a_voter_that_takes_no_writes() -> None:
+    members = (member(1), member(2, is_disk_full=True), down(3))
+    (missing,) = [
+        each for each in judge(Look(cluster_of(*members))) if each.kind == "unreachable"
+    ]
+    assert missing.means == "Without it there is no majority that takes writes."
+    assert "raftctl member replace n3" in missing.help
+
+
+def test_no_replacing_is_proposed_without_a_majority_to_agree_to_it() -> None:
+    found = judge(Look(cluster_of(member(1), down(2), down(3))))
+    help = {each.help for each in found if each.kind == "unreachable"}
+    assert help == {f"Start raftd on n{n}, or look at its log." for n in (2, 3)}
 
 
 def test_members_of_one_name_are_told_apart() -> None:
