@@ -2,8 +2,9 @@
 
 Rules: a follower that lives (now, or when this was last decided) keeps the entries that
 it still needs, as long as the log behind them stays within a bound; beyond it the
-slowest have to take a snapshot. What follows a snapshot on its way to a follower is
-kept longer, up to four times the bound, or the follower would never catch up.
+slowest have to take a snapshot. One that is silent keeps a quarter of that, so that a
+restart costs no snapshot. What follows a snapshot on its way to a follower is kept
+longer, up to four times the bound, or the follower would never catch up.
 
 Source: RELIABILITY.md rule 31; DESIGN.md section 6.
 """
@@ -23,6 +24,7 @@ __all__ = ["LogCut"]
 _SAMPLE_BYTES: Final = 1 << 20
 _ENTRY_OVERHEAD_BYTES: Final = 64
 _SENDING_FACTOR: Final = 4
+_SILENT_DIVISOR: Final = 4
 
 
 class LogCut:
@@ -75,13 +77,13 @@ class LogCut:
         kept_for, self._lived = lives | lived, lives
         cut = own_index
         for node, seen in followers.items():
-            if node not in kept_for:
-                continue
             if seen.state is ProgressState.SNAPSHOT:
                 needed = seen.snapshot_index or state_index
                 bound_bytes = _SENDING_FACTOR * self._keep_bytes
             else:
                 needed, bound_bytes = seen.match_index, self._keep_bytes
+            if node not in kept_for:
+                bound_bytes = self._keep_bytes // _SILENT_DIVISOR
             if needed < cut and self.bytes_behind(needed) <= bound_bytes:
                 cut = needed
         return cut

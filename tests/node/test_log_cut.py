@@ -54,8 +54,12 @@ def test_beyond_the_bound_the_slow_one_does_not_count() -> None:
     assert _choose(_cut(100 * 2 * _MIB), _follower(80), _follower(96)) == 80
 
 
-def test_who_is_gone_keeps_the_log_for_one_more_mark_only() -> None:
+def test_who_is_silent_after_a_mark_keeps_a_quarter_of_the_bound() -> None:
     cut = _cut()
+    silent = _follower(_LAST - 1, is_active=False)
+    for _ in range(3):
+        assert _choose(cut, silent, _follower(_LAST)) == _LAST - 1
+    cut.start_term()
     gone = _follower(96, is_active=False)
     assert _choose(cut, gone, _follower(99)) == 96
     assert _choose(cut, gone, _follower(99)) == 99
