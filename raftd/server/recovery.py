@@ -53,6 +53,14 @@ _SLICE_BYTES: Final = 1 << 20
 _MAKING: Final = "recovery.new"
 _DECIDED: Final = "recovery.ready"
 _ASIDE: Final = "before-recovery-"
+_UNREADABLE: Final = (
+    msgspec.DecodeError,
+    LookupError,
+    ValueError,
+    AssertionError,
+)
+"""What rows and entries raise that are not of this release."""
+
 _FILES: Final = (STATE_NAME, LOG_NAME)
 """In this order: a directory with some of them is never taken for one of a node."""
 
@@ -169,28 +177,33 @@ def _read(stores: Stores, settings: Settings) -> _Survivor:
     """Load the newest checkpoint and apply the whole log behind it."""
     meta = stores.state.meta or CheckpointMeta(Index(0), Term(0), NO_DIGEST, b"")
     survivor = _Survivor(
-        Restoring(
-            settings.limits.of_apply(),
-            stores.state.load(),
-            index=meta.applied_index,
-            digest=meta.digest,
-        ),
+        _load(stores, meta, settings),
         _first_roster(meta, settings),
         meta.applied_term,
     )
     for entry in _entries(stores, meta.applied_index):
         try:
             _apply(survivor, entry)
-        except (
-            msgspec.DecodeError,
-            AssertionError,
-            changes.InvalidChange,
-            RosterError,
-        ) as error:
+        except (*_UNREADABLE, changes.InvalidChange, RosterError) as error:
             raise DamagedFiles(
                 f"{settings.data_dir}: entry {entry.index} cannot be applied: {error}."
             ) from error
     return survivor
+
+
+def _load(stores: Stores, meta: CheckpointMeta, settings: Settings) -> Restoring:
+    try:
+        return Restoring(
+            settings.limits.of_apply(),
+            stores.state.load(),
+            index=meta.applied_index,
+            digest=meta.digest,
+        )
+    except _UNREADABLE as error:
+        raise DamagedFiles(
+            f"{settings.data_dir / STATE_NAME} holds rows that this raftd does not"
+            f" understand: {error!r}."
+        ) from error
 
 
 def _first_roster(meta: CheckpointMeta, settings: Settings) -> Roster:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
+from raftd.consensus.messages import Append
 from raftd.consensus.types import NodeId
 from raftd.transport.alive import keep_alive
 from raftd.transport.frames import (
@@ -138,6 +139,8 @@ class Accepted(asyncio.Protocol):
                 raise FrameError(
                     f"member {self._peer} sent a message in the name of {message.src}"
                 )
+            if isinstance(message, Append) and not _is_in_order(message):
+                raise FrameError(f"member {self._peer} sent entries out of order")
         self._links.on_messages(frame.messages)
 
     async def _answer(self, call: Call) -> None:
@@ -160,3 +163,12 @@ class Accepted(asyncio.Protocol):
         """End the connection; may be called twice."""
         if self._transport is not None:
             self._transport.close()
+
+
+def _is_in_order(append: Append) -> bool:
+    """Tell whether entries follow their predecessor; the core relies on it."""
+    entries, previous = append.entries, append.prev_index
+    return not entries or (
+        entries[0].index == previous + 1
+        and entries[-1].index == previous + len(entries)
+    )

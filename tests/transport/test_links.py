@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import pytest
 
-from raftd.consensus.messages import Heartbeat, Message
-from raftd.consensus.types import Index, NodeId, Term
+from raftd.consensus.messages import Append, Heartbeat, Message
+from raftd.consensus.types import Entry, EntryKind, Index, NodeId, Term
 from raftd.node.errors import LinkDown, LinkLost
 from raftd.node.roster import first_roster
 from raftd.storage.identity import Identity
@@ -96,6 +96,24 @@ async def test_an_address_that_cannot_be_one_does_not_end_the_dialling() -> None
     finally:
         await one.stop()
         await two.stop()
+
+
+async def test_entries_out_of_order_break_the_link_and_reach_nobody() -> None:
+    async with _pair() as (one, two):
+        got: list[Message] = []
+        two.on_messages = got.extend
+        down, up = asyncio.Event(), asyncio.Event()
+        one.on_down = lambda _, __: down.set()
+        one.on_up = lambda _: up.set()
+        entry = Entry(Index(7), Term(1), EntryKind.NORMAL, b"x")
+        bad = Append(
+            *(NodeId(1), NodeId(2), Term(1), Index(5), Term(1)), (entry,), Index(0)
+        )
+        one.send(NodeId(2), [bad])
+        async with asyncio.timeout(10):
+            await down.wait()
+            await up.wait()
+        assert not got
 
 
 async def test_a_call_that_breaks_its_handler_is_lost_at_once() -> None:
