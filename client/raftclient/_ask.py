@@ -4,7 +4,7 @@ Rules: such a call may not be repeated blindly (a member would be added twice), 
 member that answers is found first with a question that may be. Only a refusal that says
 that nothing happened sends the call on to another member; what was lost on the way is
 ``OutcomeUnknown``. A member of a release that does not know the call counts as one that
-refused it.
+refused it; coming back to it says that there is no newer one, and waiting is no help.
 
 Source: SEMANTICS.md sections 0 and 7; ERRORS.md.
 """
@@ -12,6 +12,7 @@ Source: SEMANTICS.md sections 0 and 7; ERRORS.md.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["ask_once", "ask_one"]
 
 UNIMPLEMENTED: Final = grpc.StatusCode.UNIMPLEMENTED.name
+_OLD_ASKED_MAX: Final = 3
+"""Of one member: the others had their turn, or could not be reached."""
 
 
 async def ask_once(core: Core, request: Message, timeout_s: float | None) -> Any:
@@ -73,6 +76,7 @@ async def ask_one(
     end_s = loop.time() + (core.timeout_s if timeout_s is None else timeout_s)
     backoff = Backoff()
     last: RaftError | None = None
+    asked_old: Counter[str] = Counter()
     while True:
         left_s = max(0.001, end_s - loop.time())
         try:
@@ -89,7 +93,10 @@ async def ask_one(
             error = _judge(address, failure)
             wait_s = backoff.next_s()
             is_late = loop.time() + wait_s >= end_s
-            if is_late or not _may_go_on(error):
+            if error.reason == UNIMPLEMENTED:
+                asked_old[address] += 1
+            is_in_vain = asked_old[address] >= _OLD_ASKED_MAX
+            if is_late or is_in_vain or not _may_go_on(error):
                 raise error from failure
             endpoints.failed(address)
             last = error

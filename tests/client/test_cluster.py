@@ -198,6 +198,14 @@ async def test_a_member_of_the_first_release_is_passed_over(
     assert added.name == "n3"
 
 
+@pytest.mark.timeout(30)
+async def test_a_call_that_no_member_knows_is_refused_long_before_its_time() -> None:
+    with FakeCluster() as old:
+        async with aio.connect(old.endpoints) as client:
+            with pytest.raises(Unavailable, match="does not know this call"):
+                await client.cluster.add("n3", "h3:7401", timeout_s=600)
+
+
 async def test_a_status_of_the_first_release_has_defaults() -> None:
     with FakeCluster() as old:
         async with aio.connect(old.endpoints) as client:
