@@ -16,6 +16,8 @@ from raftd.consensus.messages import Append
 from raftd.consensus.types import NodeId
 from raftd.transport.alive import keep_alive
 from raftd.transport.frames import (
+    FRAME_BYTES_MAX,
+    HELLO_BYTES_MAX,
     OLD_VERSION,
     PROTOCOL_VERSION,
     Call,
@@ -48,7 +50,7 @@ class Accepted(asyncio.Protocol):
 
     def __init__(self, links: Links) -> None:
         self._links = links
-        self._frames = Frames()
+        self._frames = Frames(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._peer: NodeId | None = None
         self._version = PROTOCOL_VERSION
@@ -115,6 +117,7 @@ class Accepted(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._peer, self._version = NodeId(hello.node_id), version
+        self._frames.bytes_max = FRAME_BYTES_MAX
         self._links.note_greeted(self, self._peer, version)
         self._write(encode(self._links.greeter.hello(0, version)))
 

@@ -19,6 +19,7 @@ from raftd.consensus.messages import Message
 
 __all__ = [
     "FRAME_BYTES_MAX",
+    "HELLO_BYTES_MAX",
     "OLD_VERSION",
     "PROTOCOL_VERSION",
     "Call",
@@ -40,6 +41,9 @@ OLD_VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 32 << 20
 """Above the largest append (one entry of a 4 MiB request, or 256 KiB of small ones)
 and the largest forwarded request, with room."""
+
+HELLO_BYTES_MAX: Final = 64 << 10
+"""Of a frame from somebody who has not greeted yet."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -214,12 +218,17 @@ def encode(frame: Frame) -> bytes:
 
 
 class Frames:
-    """Cuts a byte stream into frames; give bytes in, take frames out."""
+    """Cuts a byte stream into frames; give bytes in, take frames out.
 
-    __slots__ = ("_buffer",)
+    Attributes:
+        bytes_max: Of a frame; may be changed between any two.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buffer", "bytes_max")
+
+    def __init__(self, bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._buffer = bytearray()
+        self.bytes_max = bytes_max
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Take in bytes and give out the frames that are complete.
@@ -232,9 +241,9 @@ class Frames:
         start = 0
         while len(buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, start)
-            if length > FRAME_BYTES_MAX:
+            if length > self.bytes_max:
                 raise FrameError(
-                    f"a frame of {length} bytes is over the limit of {FRAME_BYTES_MAX}"
+                    f"a frame of {length} bytes is over the limit of {self.bytes_max}"
                 )
             end = start + _LENGTH.size + length
             if len(buffer) < end:

@@ -15,7 +15,14 @@ from raftd.node.errors import LinkDown, LinkLost
 from raftd.node.roster import first_roster
 from raftd.storage.identity import Identity
 from raftd.transport import accepted
-from raftd.transport.frames import Call, Frames, Hello, OldHello, encode
+from raftd.transport.frames import (
+    HELLO_BYTES_MAX,
+    Call,
+    Frames,
+    Hello,
+    OldHello,
+    encode,
+)
 from raftd.transport.greeting import Greeting
 from raftd.transport.links import (
     STRANGERS_MAX,
@@ -372,6 +379,15 @@ async def test_who_does_not_greet_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
         writer.write(b"\x00\x00")  # and then nothing, for ever
         with contextlib.suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+async def test_a_stranger_cannot_have_much_kept_for_it() -> None:
+    async with _pair() as (_, two):
+        reader, writer = await asyncio.open_connection(*two.address)
+        writer.write((HELLO_BYTES_MAX + 1).to_bytes(4, "big"))
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 3) == b""
         writer.close()
 
 
