@@ -1,13 +1,15 @@
 """The gRPC server of a member: all services, health, reflection, one port.
 
-Rule: gRPC's own size limit lies well above ours, so that a request that is too large
-gets its sentence and not a bare RESOURCE_EXHAUSTED.
+Rules: gRPC's own size limit lies well above ours, so that a request that is too large
+gets its sentence and not a bare RESOURCE_EXHAUSTED. A client that is gone before it was
+told the end of its call is no error, though gRPC logs it as one.
 
 Source: DESIGN.md section 8.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable
 from typing import Any, Final
 
@@ -25,6 +27,18 @@ __all__ = ["ApiServer", "ListenFailed"]
 
 _STREAM_SERVICE: Final = "raftpb.v1.SessionService"
 _STREAM_METHOD: Final = "StreamSession"
+
+
+class _Unheard(logging.Filter):
+    """Keeps what nobody was there to hear out of the log of the library."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is anything else."""
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
+_UNHEARD: Final = _Unheard()
 
 
 class ListenFailed(Exception):
@@ -69,6 +83,7 @@ class ApiServer:
                 f"cannot listen for clients on {self._address}: the port is in use or"
                 " the address is not this machine's"
             ) from error
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_UNHEARD)
         await self.set_serving(is_serving=False)
         await self._server.start()
 

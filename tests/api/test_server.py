@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import logging
 from typing import Any
 
 import grpc
@@ -109,3 +111,17 @@ async def test_a_message_beyond_every_limit_is_ended_by_grpc_itself(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stubs.kv.PutKey(request)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.usefixtures("server")
+def test_a_client_that_is_gone_at_the_end_of_its_call_is_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    library = importlib.import_module("grpc._cython.cygrpc")
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    for kind in (library.ExecuteBatchError, RuntimeError):
+        try:
+            raise kind("Failed")
+        except Exception:
+            logger.exception("%s raised", kind.__name__)
+    assert [record.getMessage() for record in caplog.records] == ["RuntimeError raised"]
