@@ -2,7 +2,8 @@
 
 Rules: every member tells the others its digest at a mark. A member that differs from
 a majority which agrees stops; without such a majority all raise the alarm and refuse
-writes.
+writes. Of each member the newest marks that it told are kept: whatever one tells, it
+pushes out nothing of the others'.
 
 Source: DESIGN.md section 5 (marked entries); RELIABILITY.md rule 52.
 """
@@ -17,7 +18,7 @@ from typing import Final
 __all__ = ["Digests", "Verdict"]
 
 _MARKS_MAX: Final = 8
-"""Marks that are remembered while members are behind."""
+"""Marks that are remembered of each member while others are behind."""
 
 
 class Verdict(enum.Enum):
@@ -35,21 +36,29 @@ class Digests:
     def __init__(self, node_id: int, voters: Iterable[int]) -> None:
         self._node_id: Final = node_id
         self._voters = tuple(voters)
-        self._marks: Final[dict[int, dict[int, bytes]]] = {}
+        self._told: Final[dict[int, dict[int, bytes]]] = {}
         self.compared_index = 0
         self._compared_s: float | None = None
 
     def note_voters(self, voters: Iterable[int]) -> None:
         """Count these from now on; a learner's digest is judged and never counted."""
         self._voters = tuple(voters)
+        for gone in self._told.keys() - {self._node_id, *self._voters}:
+            del self._told[gone]
 
     def note(self, node_id: int, index: int, digest: bytes) -> Verdict:
         """Take in a member's digest at a mark, and judge that mark."""
-        told = self._marks.setdefault(index, {})
-        told[node_id] = digest
-        while len(self._marks) > _MARKS_MAX:
-            del self._marks[min(self._marks)]
-        verdict = self._judge(told)
+        marks = self._told.setdefault(node_id, {})
+        marks[index] = digest
+        while len(marks) > _MARKS_MAX:
+            del marks[min(marks)]
+        verdict = self._judge(
+            {
+                teller: told[index]
+                for teller, told in self._told.items()
+                if index in told
+            }
+        )
         if verdict is Verdict.AGREED:
             self.compared_index = max(self.compared_index, index)
             self._compared_s = time.monotonic()

@@ -61,3 +61,21 @@ def test_the_majority_is_that_of_the_voters_there_are() -> None:
     digests.note(1, 10, b"a")
     assert digests.note(2, 10, b"a") is Verdict.OPEN
     assert digests.note(5, 10, b"a") is Verdict.AGREED
+
+
+def test_a_member_that_tells_of_marks_to_come_pushes_out_only_its_own() -> None:
+    digests = Digests(1, (1, 2, 3))
+    digests.note(1, 10, b"a")
+    for index in range(1000, 1020):
+        assert digests.note(3, index, b"b") is Verdict.OPEN
+    assert digests.note(2, 10, b"a") is Verdict.AGREED
+    assert digests.compared_index == 10
+
+
+def test_what_was_told_by_who_is_no_voter_any_more_is_forgotten() -> None:
+    digests = Digests(1, (1, 2, 3))
+    digests.note(2, 10, b"a")
+    digests.note_voters((1, 3))
+    digests.note_voters((1, 2, 3))
+    assert digests.note(1, 10, b"a") is Verdict.OPEN
+    assert digests.note(3, 10, b"a") is Verdict.AGREED
