@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from raftd.consensus.messages import Message
-from raftd.consensus.types import NodeId
+from raftd.consensus.types import Membership, NodeId
 from raftd.node.roster import MemberRecord, Roster, first_roster
 from tests.sim.configs import is_quorum
 from tests.sim.disk import Disk
@@ -126,10 +126,27 @@ class Cluster:
         Before that the others may need the word of who left to elect a leader.
         """
         configs = self._invariants.configs
-        knowing = [
-            n for n in self.nodes if self.nodes[n].disk.commit >= configs.latest_index
-        ]
-        return is_quorum(configs.latest.membership, knowing)
+        return self._know(configs.latest_index, configs.latest.membership)
+
+    def _know(self, index: int, membership: Membership) -> bool:
+        nodes = self.nodes
+        return is_quorum(
+            membership, [n for n in nodes if nodes[n].disk.commit >= index]
+        )
+
+    def needed(self) -> list[Membership]:
+        """Return the configurations that may have to decide from here on.
+
+        A change counts where it is applied. As long as no majority is sure to know
+        that it is committed, those before it may have to elect the next leader.
+        """
+        configs = self._invariants.configs
+        needed = configs.possible()
+        for index, membership in configs.newest_first():
+            needed.append(membership)
+            if self._know(index, membership):
+                break
+        return needed
 
     def _deliver(self, message: Message) -> None:
         node = self.nodes[message.dst]

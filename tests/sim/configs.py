@@ -10,7 +10,7 @@ Source: RELIABILITY.md rules 39, 42 and 46; section 6, item 7.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Final
 
@@ -61,6 +61,13 @@ class Configs:
     def latest_index(self) -> int:
         """Where that change stands in the log."""
         return self._indexes[-1]
+
+    def newest_first(self) -> Iterator[tuple[int, Membership]]:
+        """Give all of them, with where they stand in the log."""
+        for index, roster in zip(
+            reversed(self._indexes), reversed(self._rosters), strict=True
+        ):
+            yield index, roster.membership
 
     def possible(self) -> list[Membership]:
         """Return every membership that may still count, beside the latest."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from raftd.consensus.types import Role
 from tests.sim.cluster import Cluster
-from tests.sim.configs import Configs, is_quorum
+from tests.sim.configs import is_quorum
 from tests.sim.node import SimNode
 from tests.sim.options import Options
 from tests.sim.world import World
@@ -31,12 +31,10 @@ class Faults:
         world: World,
         options: Options,
         cluster: Cluster,
-        configs: Configs,
     ) -> None:
         self._world: Final = world
         self._options: Final = options
         self._cluster: Final = cluster
-        self._configs: Final = configs
         self._network: Final = cluster.network
         self._rng: Final = world.rng("faults")
         self._is_over = False
@@ -139,7 +137,7 @@ class Faults:
         self._crash_one(self._victim())
 
     def _crash_one(self, node: SimNode) -> None:
-        if node.replica is None:
+        if node.replica is None or self._is_over:
             return
         self._world.note(f"crash n{node.node_id}")
         node.crash()
@@ -251,7 +249,6 @@ class Faults:
             for n, each in self._cluster.nodes.items()
             if not each.disk.is_damaged and each is not node
         ]
-        configs = (self._configs.latest.membership, *self._configs.possible())
-        if all(is_quorum(config, sound) for config in configs):
+        if all(is_quorum(config, sound) for config in self._cluster.needed()):
             self._world.note(f"damage n{node.node_id}")
             node.disk.is_damaged = True

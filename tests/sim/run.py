@@ -62,9 +62,7 @@ class Simulation:
         self.options: Final = options or draw_options(self.world.rng("options"))
         self.invariants: Final = Invariants(self.world)
         self.cluster: Final = Cluster(self.world, self.options, self.invariants)
-        self.faults: Final = Faults(
-            self.world, self.options, self.cluster, self.invariants.configs
-        )
+        self.faults: Final = Faults(self.world, self.options, self.cluster)
         self.changes: Final = Changes(self.world, self.options, self.cluster)
         self.tally: Final = Tally()
         beliefs: Beliefs = {}
@@ -137,7 +135,7 @@ class Simulation:
         Those that left and were not told stay: they may be the only ones to know it.
         """
         configs = self.invariants.configs
-        needed = [configs.latest.membership, *configs.possible()]
+        needed = self.cluster.needed()
         rng = self.world.rng("core")
         nodes = [n for n in self.cluster.all() if not n.disk.is_damaged]
         rng.shuffle(nodes)
