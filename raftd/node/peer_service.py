@@ -1,5 +1,8 @@
 """Answers what other members ask of this one, and asks them how they do.
 
+Rules: what a peer forwards and nobody here can read is refused, not a reason to hang up
+on it; so is what is beyond a bound of forwarded calls that wait for their answers.
+
 Source: ``peer_calls``.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
@@ -39,12 +43,23 @@ from raftd.node.peer_calls import (
     encode,
 )
 from raftd.node.ports import PeerPort
-from raftd.node.refusals import DEADLINE_UNKNOWN, NOT_APPLIED, not_leader
+from raftd.node.refusals import (
+    DEADLINE_UNKNOWN,
+    NOT_APPLIED,
+    OVERLOADED,
+    UNREADABLE,
+    not_leader,
+)
 from raftd.node.service import Answered, MemberInfo, MemberState, WriteCall
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import Request, encode_answer
 
-__all__ = ["PeerService"]
+__all__ = ["FORWARDED_CALLS_MAX", "PeerService"]
+
+_logger = logging.getLogger(__name__)
+
+FORWARDED_CALLS_MAX: Final = 32_768
+"""Calls of one peer that wait here for their answers; more is OVERLOADED."""
 
 _STATUS_S: Final = 1.0
 
@@ -78,6 +93,7 @@ class PeerService:
         self._take_digest: Final = take_digest
         self._take_snapshot: Final = take_snapshot
         self._told: Final[dict[asyncio.Task[None], None]] = {}
+        self._forwarded: Final[dict[NodeId, int]] = {}
         self.desk: Desk | None = None
         peers.serve(self.answer)
 
@@ -86,10 +102,8 @@ class PeerService:
         call = decode_call(body)
         reply: PeerReply
         match call:
-            case ForwardWrite():
-                reply = await self._write(call)
-            case ForwardKeepAlive():
-                reply = await self._keep_alive(call)
+            case ForwardWrite() | ForwardKeepAlive():
+                reply = await self._forwarded_call(peer, call)
             case AskStatus():
                 reply = StatusTold(_to_map(self._own_state()))
             case TellDigest():
@@ -107,26 +121,44 @@ class PeerService:
                 assert_never(call)
         return encode(reply)
 
-    async def _write(self, call: ForwardWrite) -> Forwarded:
+    async def _forwarded_call(
+        self, peer: NodeId, call: ForwardWrite | ForwardKeepAlive
+    ) -> Forwarded | Renewed:
+        """Carry out what came in on a peer, within a bound for each."""
+        count = self._forwarded.get(peer, 0)
+        if count >= FORWARDED_CALLS_MAX:
+            refusal = encode_answer(OVERLOADED)
+            if isinstance(call, ForwardKeepAlive):
+                return Renewed(0, refusal)
+            return Forwarded(refusal, self._node.machine.revision)
+        self._forwarded[peer] = count + 1
+        try:
+            if isinstance(call, ForwardKeepAlive):
+                return await self._keep_alive(call)
+            answered = self._refused(call) or await self._write(peer, call)
+            return Forwarded(encode_answer(answered.answer), answered.revision)
+        finally:
+            self._forwarded[peer] -= 1
+
+    async def _write(self, peer: NodeId, call: ForwardWrite) -> Answered:
         node = self._node
-        answered = self._refused(call)
-        if answered is None:
+        try:
             request = _request_decoder.decode(call.request)
-            write = WriteCall(
-                command=request.command,
-                session=request.session,
-                number=request.number,
-                wait_ms=call.wait_ms,
-            )
-            left_s = None if call.timeout_ms is None else call.timeout_ms / 1000
-            try:
-                async with asyncio.timeout(left_s):
-                    answered = await node.writes.answer_of(
-                        write, msgspec.Raw(call.request)
-                    )
-            except TimeoutError:
-                answered = Answered(DEADLINE_UNKNOWN, node.machine.revision)
-        return Forwarded(encode_answer(answered.answer), answered.revision)
+        except msgspec.MsgspecError as error:
+            _logger.info("forwarded_unreadable peer=%d reason=%s", peer, error)
+            return Answered(UNREADABLE, node.machine.revision)
+        write = WriteCall(
+            command=request.command,
+            session=request.session,
+            number=request.number,
+            wait_ms=call.wait_ms,
+        )
+        left_s = None if call.timeout_ms is None else call.timeout_ms / 1000
+        try:
+            async with asyncio.timeout(left_s):
+                return await node.writes.answer_of(write, msgspec.Raw(call.request))
+        except TimeoutError:
+            return Answered(DEADLINE_UNKNOWN, node.machine.revision)
 
     def _refused(self, call: ForwardWrite) -> Answered | None:
         node = self._node

@@ -17,6 +17,7 @@ __all__ = [
     "NO_LEADER",
     "OVERLOADED",
     "SHUTTING_DOWN",
+    "UNREADABLE",
     "behind_for_lack_of_room",
     "handed_over",
     "not_leader",
@@ -74,6 +75,14 @@ DEADLINE_UNKNOWN: Final = Refusal(
     Reason.DEADLINE,
     "the deadline passed before the answer came; the request may have been applied",
     {"applied": "unknown"},
+)
+
+
+UNREADABLE: Final = Refusal(
+    Reason.PRECONDITION,
+    "the leading member's release does not know this request; it was not applied: try"
+    " again when all members run one release",
+    {"applied": "no"},
 )
 
 
