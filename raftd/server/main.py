@@ -28,7 +28,7 @@ from raftd.server.dev import DevError, run_dev
 from raftd.server.flags import settings_of, with_settings
 from raftd.server.offline import backup_info, recover, restore
 from raftd.server.settings import ConfigError, Settings
-from raftd.storage.errors import StorageError
+from raftd.storage.errors import DamagedFiles, ForeignFiles, StorageError
 from raftd.transport.links import ListenFailed
 
 __all__ = ["main"]
@@ -122,7 +122,9 @@ async def _serve(settings: Settings) -> int:
             await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 await _end_failed(app, str(failed.result()))
-    except (NodeFailed, StorageError, ListenFailed, ApiListenFailed) as error:
+    except StorageError as error:
+        sentence = _with_advice(error)
+    except (NodeFailed, ListenFailed, ApiListenFailed) as error:
         sentence = str(error)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
@@ -135,6 +137,18 @@ async def _serve(settings: Settings) -> int:
         return 1
     _logger.info("stopped")
     return 0
+
+
+def _with_advice(error: StorageError) -> str:
+    """Say what to do about a data directory that this node cannot start on."""
+    match error:
+        case DamagedFiles():
+            advice = "if the files cannot be put back: raftctl member replace"
+        case ForeignFiles():
+            advice = "check the settings, or take an empty data directory"
+        case _:
+            return str(error)
+    return f"{str(error).removesuffix('.')}; {advice}."
 
 
 async def _end_failed(app: App, sentence: str) -> NoReturn:

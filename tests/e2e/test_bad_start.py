@@ -103,6 +103,19 @@ def test_the_directory_of_a_cluster_with_another_name_is_refused(
     sentence = refused(set_flag(idle.command(1), "--cluster", "other"))
     assert 'belongs to cluster "local", not to "other"' in sentence
     assert str(idle.data_dir(1)) in sentence
+    assert sentence.endswith("check the settings, or take an empty data directory.")
+
+
+def test_a_lost_file_is_told_with_the_way_back(idle: Processes) -> None:
+    idle.start()
+    wait_until_serving(idle)
+    idle.stop()
+    (idle.data_dir(1) / "log.db").unlink()
+    sentence = refused(idle.command(1))
+    assert "log.db is missing beside" in sentence
+    assert sentence.endswith(
+        "; if the files cannot be put back: raftctl member replace."
+    )
 
 
 def test_the_directory_of_another_node_is_refused(nodes: Processes) -> None:
