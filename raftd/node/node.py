@@ -19,6 +19,7 @@ from raftd.node.driver import Driver
 from raftd.node.future_sink import FutureSink
 from raftd.node.member_infos import addresses_of, infos_of
 from raftd.node.ports import PeerPort
+from raftd.node.readiness import Readiness
 from raftd.node.refusals import (
     DEADLINE_NOT_PROPOSED,
     SHUTTING_DOWN,
@@ -80,6 +81,7 @@ class Node:
         self._revision_waits: list[tuple[int, asyncio.Future[None]]] = []
         self._heir = 0
         self._trouble: Refusal | None = None
+        self.readiness: Final = Readiness(self, driver, self._tell_change)
         self.peer_service: StatusTeller | None = None
         self.desk: MemberDesk | None = None
         self.backups: BackupMaker | None = None
@@ -160,6 +162,7 @@ class Node:
 
     def note_installed(self) -> None:
         """Another state took the machine's place: whoever waits has to look again."""
+        self.readiness.begin_install()
         self.watches.leap()
         self._wake_revisions()
 
@@ -335,7 +338,7 @@ class Node:
         self.driver.wake()
 
     async def leader_changed(self) -> None:
-        """Wait until role, leader or term change, or writes are refused."""
+        """Wait until role, leader, term, members or readiness change, or a refusal."""
         await self._leader_changed.wait()
 
     def stop_serving(self) -> None:

@@ -131,6 +131,8 @@ class SnapshotsIn:
         self._incoming: _Incoming | None = None
         self._installing: _Installing | None = None
         self._tidying: asyncio.Task[None] | None = None
+        self.on_offered: Callable[[], None] = _nothing
+        """Told that a snapshot begins to come in."""
         driver.on_install = self._install
 
     async def stop(self) -> None:
@@ -203,6 +205,7 @@ class SnapshotsIn:
             return SnapshotTold(refusal=str(error))
         have = await self._state.staged(offer.offer_id)
         self._incoming = _Incoming(offer, roster, min(have, offer.chunk_count))
+        self.on_offered()
         _logger.info(
             "snapshot_offered index=%d chunks=%d bytes=%d have=%d",
             *(offer.index, offer.chunk_count, offer.size_bytes, have),
@@ -366,6 +369,10 @@ def _is_sound(offer: OfferSnapshot) -> bool:
         and 0 < offer.index_term <= offer.term
         and len(offer.digest) == DIGEST_BYTES
     )
+
+
+def _nothing() -> None:
+    return
 
 
 async def _let_go(machine: Machine) -> None:

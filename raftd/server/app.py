@@ -123,7 +123,7 @@ class App:
             cluster_id=formed.cluster_id,
             settings=replica_settings,
         )
-        snapshots_in = self._keep_state(driver, stores)
+        snapshots_in = self._keep_state(node, stores)
         self._snapshots_out = SnapshotsOut(driver, links, stores.state)
         self._serve_peers(node, neighbours, snapshots_in)
         header = make_backup_header(settings, formed.cluster_id)
@@ -138,9 +138,11 @@ class App:
         driver.start()
         self._members = self._care_for_members(node, neighbours, replica_settings)
         self._members.start()
+        node.readiness.start()
 
-    def _keep_state(self, driver: Driver, stores: Stores) -> SnapshotsIn:
+    def _keep_state(self, node: Node, stores: Stores) -> SnapshotsIn:
         """Have checkpoints taken, and snapshots taken in."""
+        driver = node.driver
         self._checkpoints = checkpoints = Checkpoints(
             driver.replica, stores.log, stores.state, self._on_checkpoint, driver.fail
         )
@@ -155,8 +157,9 @@ class App:
             stores.log,
             stores.state,
             self._settings.limits.of_apply(),
-            checkpoints.note_installed,
+            self._on_install_durable,
         )
+        snapshots_in.on_offered = node.readiness.fall_behind
         checkpoints.wait_room = driver.guard.wait_room
         driver.on_mark = checkpoints.take
         driver.on_durable = checkpoints.note_durable
@@ -218,10 +221,10 @@ class App:
         await self._http.start(settings.http_listen.host, settings.http_listen.port)
 
     async def _tell_health(self, api: ApiServer, node: Node) -> None:
-        """Serving means: a leader is known, and no alarm is on."""
+        """Serving is the same as ready; see ``raftd.node.readiness``."""
         told = None
         while True:
-            is_serving = node.leader != 0 and node.trouble is None
+            is_serving = node.readiness.is_ready
             if is_serving == told:
                 await node.leader_changed()
                 continue
@@ -242,6 +245,11 @@ class App:
         _logger.info("state_replaced index=%d", index)
         self._checkpoints.replace()
         self.node.note_installed()
+
+    def _on_install_durable(self, index: int) -> None:
+        assert self._checkpoints is not None and self.node is not None  # noqa: PT018  # both are built together
+        self._checkpoints.note_installed(index)
+        self.node.readiness.end_install()
 
     # --- divergence ----------------------------------------------------------------
 
@@ -290,6 +298,7 @@ class App:
         await self._hand_over()
         if self.node is not None:
             self.node.stop_serving()
+            await self.node.readiness.stop()
         has_failed = self._driver is not None and self._driver.failed.done()
         if self._api is not None:
             await self._api.stop(0.0 if has_failed else _GRACE_S)

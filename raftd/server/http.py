@@ -1,7 +1,8 @@
 """Health and metrics over HTTP, for load balancers and Prometheus.
 
-``/health`` answers 200 while the process lives, ``/ready`` 200 while it can serve,
-``/metrics`` the Prometheus text format.
+``/health`` answers 200 while the process lives, ``/ready`` 200 while the member may be
+counted on (see ``raftd.node.readiness``) and 503 otherwise, ``/metrics`` the Prometheus
+text format.
 
 Source: DESIGN.md section 8.
 """
@@ -52,7 +53,7 @@ class HttpServer:
                 if self.path == "/health":
                     self._send(200, b"ok\n")
                 elif self.path == "/ready":
-                    is_ready = node.leader != 0 and node.trouble is None
+                    is_ready = node.readiness.is_ready
                     self._send(
                         200 if is_ready else 503,
                         b"ready\n" if is_ready else b"not ready\n",
