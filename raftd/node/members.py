@@ -2,7 +2,8 @@
 
 Only the leader acts. A few times in each election timeout it looks at the roster, at
 who is in touch and at how far the learners are; what is due becomes one change at a
-time. What operators ask for goes first and waits for a change that is under way.
+time. What operators ask for waits for the end of a change that is under way; a bounded
+number may wait, and what is due goes out beside it.
 
 Rules: a learner is promoted when it follows the log with less than one election timeout
 of delay, its incarnation is bound, and a majority of the new voters is in touch.
@@ -52,11 +53,14 @@ from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
 from raftd.statemachine.schema.base import Reason, Refusal
 
-__all__ = ["Farewell", "Members", "PeerSight"]
+__all__ = ["CHANGES_MAX", "Farewell", "Members", "PeerSight"]
 
 _logger = logging.getLogger(__name__)
 
 _LOOKS_PER_ELECTION: Final = 5
+
+CHANGES_MAX: Final = 16
+"""Changes asked for that wait or are under way; more is OVERLOADED."""
 
 PENDING: Final = Refusal(
     Reason.PRECONDITION,
@@ -169,7 +173,7 @@ class Members:
             return
         self._lasts.append(core.last_index)
         self._tell_removed()
-        if core.has_pending_change or core.transfer_target is not None or self._waiting:
+        if core.has_pending_change or core.transfer_target is not None:
             return
         sight = self.sight()
         change = news(self.roster, sight) or self._promotion(sight)
@@ -249,6 +253,8 @@ class Members:
         A refusal of reason NOT_LEADER or NO_LEADER means that nothing happened.
         """
         is_proposed = False
+        if self._waiting >= CHANGES_MAX:
+            return OVERLOADED
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
