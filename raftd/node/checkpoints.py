@@ -37,9 +37,9 @@ __all__ = ["CheckpointHost", "Checkpoints"]
 _logger = logging.getLogger(__name__)
 
 _SLICE_S: Final = 0.0005
-_REST_SHARE: Final = 2.0
+_REST_SHARE: Final = 4.0
 _STEP_ROWS: Final = 64
-_STORE_REST_S: Final = 0.001
+_STORE_REST_S: Final = 0.004
 """After each chunk that is stored."""
 _FULL_RETRY_S: Final = 1.0
 

@@ -60,6 +60,8 @@ _BUSY_S = 60.0
 _SLICE_CHUNKS = 16
 _NICENESS = 10
 _REST_S_MAX = 0.2
+#: A rest against the work before it.
+_REST_SHARE = 3.0
 _MARK_BYTES = 16
 
 
@@ -151,7 +153,7 @@ class _Merge:
     def _marked(self) -> Iterator[None]:
         """Run a transaction that has an effect only if the mark is still there.
 
-        Then rest for as long as it took: the disk's syncs are the log's, too.
+        Then rest: the disk's syncs, and the processor, are the log's, too.
         """
         begin_s = time.monotonic()
         with self._exclusive():
@@ -159,7 +161,8 @@ class _Merge:
             if rows.fetchone() != self._mark:
                 raise _OvertakenError
             yield
-        time.sleep(min(_REST_S_MAX, time.monotonic() - begin_s))
+        used_s = time.monotonic() - begin_s
+        time.sleep(min(_REST_S_MAX, _REST_SHARE * used_s))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

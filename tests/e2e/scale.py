@@ -132,14 +132,19 @@ class _Scale:
         begin_s = time.perf_counter()
         before = (await self._leader()).checkpoint_index
         with tempfile.TemporaryDirectory() as folder:
-            await self._client.cluster.backup(
-                Path(folder) / "backup", timeout_s=_DEADLINE_S
+            # A process of its own, as it takes in the whole state at the end.
+            backup = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "raftctl.main", "backup", "save"),
+                *("--endpoints", self._nodes.endpoints, f"{folder}/backup"),
+                stdout=asyncio.subprocess.DEVNULL,
             )
-        while True:
-            if await self._all_checkpointed(before):
-                break
-            await asyncio.sleep(_LOOK_S)
-        self._compare(what, begin_s)
+            while True:
+                if await self._all_checkpointed(before):
+                    break
+                await asyncio.sleep(_LOOK_S)
+            self._compare(what, begin_s)
+            if await backup.wait():
+                raise ScaleFailed("the backup came to nothing")
 
     async def _all_checkpointed(self, before: int) -> bool:
         status = await self._client.status()
