@@ -113,8 +113,8 @@ async def force_single(
         is_confirmed: Else only look what it would come to.
 
     Raises:
-        StorageError: The directory is in use, another's, damaged, or never belonged to
-            a cluster.
+        StorageError: The directory is in use, another's, damaged, never belonged to
+            a cluster, or holds nothing of it.
     """
     data_dir = settings.data_dir
     if not (data_dir / STATE_NAME).exists():
@@ -128,6 +128,11 @@ async def force_single(
             raise ForeignFiles(f"{data_dir} never belonged to a cluster.")
         survivor = _read(stores, settings)
         prospect = _prospect(stores, survivor, settings)
+    if not prospect.last_index and not prospect.revision:
+        raise ForeignFiles(
+            f"{data_dir} holds nothing of the cluster yet: member"
+            f" {prospect.node_id} was still joining when it stopped."
+        )
     tell(prospect)
     if not is_confirmed:
         return prospect

@@ -98,6 +98,17 @@ def test_what_is_no_members_directory_is_refused(old: Old, tmp_path: Path) -> No
     asyncio.run(make_blank())
     assert "never belonged to a cluster" in _sentence(old.run(_CONFIRMED), 1)
 
+    async def join() -> None:
+        async with await open_stores(
+            old.data_dir, node_id=NodeId(1), cluster_name=CLUSTER
+        ) as stores:
+            own = stores.identity.incarnation
+            await stores.bind_cluster(b"i" * 16, {NodeId(1): own})
+
+    asyncio.run(join())
+    assert "was still joining" in _sentence(old.run(_CONFIRMED), 1)
+    assert not list(old.data_dir.glob("before-recovery-*"))
+
 
 # --- done ----------------------------------------------------------------------------
 
