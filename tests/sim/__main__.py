@@ -1,5 +1,6 @@
 """The command line of the simulator: ``python -m tests.sim --seed 1 --steps 20000``.
 
+With ``--planted NAME`` it says how soon it finds a bug that was put in on purpose.
 Prints what the seed drew, then one line per run. A failure prints the command that
 repeats it and the last events, one a line.
 """
@@ -9,7 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from statistics import median_low
 
+from tests.sim.focus import narrowed
+from tests.sim.planted import PLANTED, planted
 from tests.sim.run import Simulation
 
 __all__ = ["main"]
@@ -44,6 +48,30 @@ def _run(seed: int, steps: int, *, is_traced: bool, is_quiet: bool) -> bool:
     return True
 
 
+def _seek(name: str, first: int, seeds: int, steps: int) -> bool:
+    """Plant a bug, and say how many seeds and how much time it takes to find it."""
+    gaps: list[int] = []
+    last = first - 1
+    begin_s = time.process_time()
+    for seed in range(first, first + seeds):
+        try:
+            with planted(name):
+                Simulation(seed, narrowed(name, seed)).run(steps)
+        except (AssertionError, LookupError):
+            gaps.append(seed - last)
+            last = seed
+    took_s = time.process_time() - begin_s
+    if gaps:
+        each_s = took_s / len(gaps)
+        print(
+            f"{name} median_seeds={median_low(gaps)} found={len(gaps)}/{seeds}"
+            f" cpu_s_each={each_s:.1f}"
+        )
+    else:
+        print(f"{name} found=0/{seeds}: a script finds it")
+    return bool(gaps)
+
+
 def main(args: list[str] | None = None) -> int:
     """Run one seed, or several from one on; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
@@ -51,7 +79,14 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=20_000, help="events of a run")
     parser.add_argument("--seeds", type=int, default=1, help="runs, from --seed on")
     parser.add_argument("--trace", action="store_true", help="print every event")
+    parser.add_argument("--planted", help="look for a planted bug, or for all")
     options = parser.parse_args(args)
+    if options.planted:
+        names = sorted(PLANTED) if options.planted == "all" else [options.planted]
+        found = [
+            _seek(name, options.seed, options.seeds, options.steps) for name in names
+        ]
+        return 0 if any(found) else 1
     failed = 0
     for seed in range(options.seed, options.seed + options.seeds):
         is_good = _run(

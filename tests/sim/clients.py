@@ -208,6 +208,8 @@ class Client:
         session, sent_us = self._session, self._world.now_us
         if not session or self._is_lost or self._is_asleep():
             return
+        if self._is_draining and self.is_idle:
+            return  # or there would be no rest
 
         def done(lost: Sequence[int] | None) -> None:
             if lost is not None and session not in lost:
