@@ -1,7 +1,9 @@
 """A connection that a peer dialled to this node: its messages and calls come in here.
 
 Rules: who has not greeted in time is cut off, and so is the older of two connections of
-one peer: a peer that dials anew has given the older one up.
+one peer: a peer that dials anew has given the older one up. A message that no core
+would send is refused here, and the link with it: in another's name, to another, or with
+entries that do not follow one another.
 
 Source: ``links``.
 """
@@ -53,6 +55,7 @@ class Accepted(asyncio.Protocol):
         self._frames = Frames(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._peer: NodeId | None = None
+        self._own_id = NodeId(0)
         self._version = PROTOCOL_VERSION
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._deadline: asyncio.TimerHandle | None = None
@@ -119,7 +122,9 @@ class Accepted(asyncio.Protocol):
         self._peer, self._version = NodeId(hello.node_id), version
         self._frames.bytes_max = FRAME_BYTES_MAX
         self._links.note_greeted(self, self._peer, version)
-        self._write(encode(self._links.greeter.hello(0, version)))
+        own = self._links.greeter.hello(0, version)
+        self._own_id = NodeId(own.node_id)
+        self._write(encode(own))
 
     def dismiss(self, refused: Removed) -> None:
         """Tell a peer that was accepted that it is one no more, and hang up."""
@@ -141,6 +146,10 @@ class Accepted(asyncio.Protocol):
             if message.src != self._peer:
                 raise FrameError(
                     f"member {self._peer} sent a message in the name of {message.src}"
+                )
+            if message.dst != self._own_id:
+                raise FrameError(
+                    f"member {self._peer} sent a message to {message.dst} here"
                 )
             if isinstance(message, Append) and not _is_in_order(message):
                 raise FrameError(f"member {self._peer} sent entries out of order")
@@ -170,8 +179,12 @@ class Accepted(asyncio.Protocol):
 
 def _is_in_order(append: Append) -> bool:
     """Tell whether entries follow their predecessor; the core relies on it."""
-    entries, previous = append.entries, append.prev_index
-    return not entries or (
-        entries[0].index == previous + 1
-        and entries[-1].index == previous + len(entries)
-    )
+    index, term = int(append.prev_index), append.prev_term
+    if index < 0 or term < 0:
+        return False
+    for entry in append.entries:
+        index += 1
+        if entry.index != index or entry.term < term:
+            return False
+        term = entry.term
+    return term <= append.term

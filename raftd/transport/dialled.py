@@ -20,6 +20,8 @@ from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkDown, LinkLost
 from raftd.transport.alive import keep_alive
 from raftd.transport.frames import (
+    FRAME_BYTES_MAX,
+    HELLO_BYTES_MAX,
     OLD_VERSION,
     PROTOCOL_VERSION,
     Call,
@@ -220,6 +222,7 @@ class Dialled:
         elif isinstance(frame, Hello | OldHello) and not connection.greeted.done():
             refused = self._links.greeter.judge(frame, self._peer)
             if refused is None:
+                connection.note_greeted()
                 self.shown = shown_by(read(frame))
                 connection.greeted.set_result(None)
             else:
@@ -237,7 +240,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, link: Dialled) -> None:
         self._link = link
-        self._frames = Frames()
+        self._frames = Frames(HELLO_BYTES_MAX)
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.greeted: asyncio.Future[None] = loop.create_future()
@@ -265,6 +268,10 @@ class _Connection(asyncio.Protocol):
             self.greeted.exception()
         if not self.closed.done():
             self.closed.set_result(not self._is_closing)
+
+    def note_greeted(self) -> None:
+        """It is the peer that answers: take frames of any size of ours."""
+        self._frames.bytes_max = FRAME_BYTES_MAX
 
     def write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from raftd.consensus.messages import Append, Heartbeat, Message
-from raftd.consensus.types import Entry, EntryKind, Index, NodeId, Term
+from raftd.consensus.messages import Heartbeat, Message
+from raftd.consensus.types import Index, NodeId, Term
 from raftd.node.errors import LinkDown, LinkLost
 from raftd.node.roster import first_roster
 from raftd.storage.identity import Identity
-from raftd.transport import accepted
 from raftd.transport.frames import (
-    HELLO_BYTES_MAX,
-    Call,
     Frames,
     Hello,
     OldHello,
@@ -25,46 +21,15 @@ from raftd.transport.frames import (
 )
 from raftd.transport.greeting import Greeting
 from raftd.transport.links import (
-    STRANGERS_MAX,
     Links,
-    LinkSettings,
     ListenFailed,
 )
 from tests.ports import HOST, free_ports
-
-_SETTINGS = LinkSettings(
-    connect_timeout_s=1.0, retry_s_min=0.01, retry_s_max=0.05, linger_s=0.1
-)
-
-
-async def _link(node_id: int, ports: Sequence[int]) -> Links:
-    ids = tuple(range(1, len(ports) + 1))
-    identity = Identity("c", NodeId(node_id), bytes([node_id]) * 16)
-    peers = {NodeId(peer): [(HOST, ports[peer - 1])] for peer in ids if peer != node_id}
-    links = Links(peers, Greeting(identity, ids), _SETTINGS)
-    await links.listen(HOST, ports[node_id - 1])
-    return links
-
-
-@contextlib.asynccontextmanager
-async def _pair() -> AsyncIterator[tuple[Links, Links]]:
-    ports = free_ports(2)
-    pair = [await _link(node_id, ports) for node_id in (1, 2)]
-    up = asyncio.Event()
-    pair[0].on_up = lambda _: up.set()
-    for links in pair:
-        links.start()
-    await up.wait()
-    try:
-        yield pair[0], pair[1]
-    finally:
-        for links in pair:
-            await links.stop()
-            await links.stop()
+from tests.transport.link_tools import SETTINGS, link, pair, passed
 
 
 async def test_messages_arrive_in_order() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
         got: list[Message] = []
         complete = asyncio.Event()
 
@@ -89,8 +54,8 @@ async def test_an_address_that_cannot_be_one_does_not_end_the_dialling() -> None
     identity = Identity("c", NodeId(1), bytes([1]) * 16)
     peers = {NodeId(2): [("no..name", ports[1]), (HOST, ports[1])]}
     one, two = (
-        Links(peers, Greeting(identity, (1, 2)), _SETTINGS),
-        await _link(2, ports),
+        Links(peers, Greeting(identity, (1, 2)), SETTINGS),
+        await link(2, ports),
     )
     up = asyncio.Event()
     one.on_up = lambda _: up.set()
@@ -105,26 +70,8 @@ async def test_an_address_that_cannot_be_one_does_not_end_the_dialling() -> None
         await two.stop()
 
 
-async def test_entries_out_of_order_break_the_link_and_reach_nobody() -> None:
-    async with _pair() as (one, two):
-        got: list[Message] = []
-        two.on_messages = got.extend
-        down, up = asyncio.Event(), asyncio.Event()
-        one.on_down = lambda _, __: down.set()
-        one.on_up = lambda _: up.set()
-        entry = Entry(Index(7), Term(1), EntryKind.NORMAL, b"x")
-        bad = Append(
-            *(NodeId(1), NodeId(2), Term(1), Index(5), Term(1)), (entry,), Index(0)
-        )
-        one.send(NodeId(2), [bad])
-        async with asyncio.timeout(10):
-            await down.wait()
-            await up.wait()
-        assert not got
-
-
 async def test_a_call_that_breaks_its_handler_is_lost_at_once() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
 
         async def handler(peer: NodeId, body: bytes) -> bytes:
             raise ValueError(body)
@@ -136,7 +83,7 @@ async def test_a_call_that_breaks_its_handler_is_lost_at_once() -> None:
 
 
 async def test_a_call_is_answered_by_the_handler() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
 
         async def handler(peer: NodeId, body: bytes) -> bytes:
             return b"%d:" % peer + body
@@ -146,7 +93,7 @@ async def test_a_call_is_answered_by_the_handler() -> None:
 
 
 async def test_a_call_whose_link_breaks_is_of_unknown_outcome() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
         arrived = asyncio.Event()
 
         async def handler(peer: NodeId, body: bytes) -> bytes:
@@ -163,37 +110,17 @@ async def test_a_call_whose_link_breaks_is_of_unknown_outcome() -> None:
 
 
 async def test_a_call_without_a_link_was_never_sent() -> None:
-    links = await _link(1, free_ports(2))
+    links = await link(1, free_ports(2))
     with pytest.raises(LinkDown):
         await links.call(NodeId(2), b"hello", 1.0)
     await links.stop()
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x01\xc1", encode(Call(1, b"early"))],
-    ids=["another protocol", "not msgpack", "no hello first"],
-)
-async def test_a_stranger_is_hung_up_on_and_the_links_live_on(garbage: bytes) -> None:
-    async with _pair() as (one, two):
-        ports = [address[1] for address in (one.address, two.address)]
-        reader, writer = await asyncio.open_connection(HOST, ports[1])
-        writer.write(garbage)
-        assert await reader.read() == b""
-        writer.close()
-
-        async def handler(peer: NodeId, body: bytes) -> bytes:
-            return body
-
-        two.serve(handler)
-        assert await one.call(NodeId(2), b"still here", 5.0) == b"still here"
-
-
 async def test_a_port_in_use_is_one_sentence() -> None:
     ports = free_ports(1)
-    first = await _link(1, ports)
+    first = await link(1, ports)
     with pytest.raises(ListenFailed, match=f"peers on {HOST}:{ports[0]}: .*in use"):
-        await _link(1, ports)
+        await link(1, ports)
     await first.stop()
 
 
@@ -202,7 +129,7 @@ async def test_a_port_in_use_is_one_sentence() -> None:
 
 async def test_a_peer_is_dialled_when_it_is_named_and_at_its_newest_address() -> None:
     ports = free_ports(3)
-    one, two = [await _link(node_id, ports[:2]) for node_id in (1, 2)]
+    one, two = [await link(node_id, ports[:2]) for node_id in (1, 2)]
     up = asyncio.Event()
     one.on_up = lambda _: up.set()
     try:
@@ -217,7 +144,7 @@ async def test_a_peer_is_dialled_when_it_is_named_and_at_its_newest_address() ->
         assert one.is_up(NodeId(2))
         one.set_peers({})
         assert one.is_up(NodeId(2)), "what is under way may still be said"
-        await _passed(2 * _SETTINGS.linger_s)
+        await passed(2 * SETTINGS.linger_s)
         assert not one.is_up(NodeId(2))
     finally:
         await one.stop()
@@ -225,19 +152,19 @@ async def test_a_peer_is_dialled_when_it_is_named_and_at_its_newest_address() ->
 
 
 async def test_a_peer_that_is_wanted_again_in_time_keeps_its_link() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
         peers = {NodeId(2): [two.address]}
         one.on_down = lambda peer, _: pytest.fail(f"the link to {peer} broke")
         one.set_peers({})
         one.set_peers(peers)
-        await asyncio.wait_for(_passed(2 * _SETTINGS.linger_s), 10)
+        await asyncio.wait_for(passed(2 * SETTINGS.linger_s), 10)
         assert one.is_up(NodeId(2))
         one.on_down = lambda _, __: None
 
 
 async def test_whoever_is_at_an_address_is_met_by_knocking() -> None:
     ports = free_ports(2)
-    member, blank = await _link(2, ports), await _link(1, ports)
+    member, blank = await link(2, ports), await link(1, ports)
     blank.set_peers({})
     greeting = blank.greeter
     assert isinstance(greeting, Greeting)
@@ -254,7 +181,7 @@ async def test_whoever_is_at_an_address_is_met_by_knocking() -> None:
 
 async def test_knocking_ends_when_a_member_is_met() -> None:
     ports = free_ports(3)
-    member, other = await _link(2, ports), await _link(1, ports)
+    member, other = await link(2, ports), await link(1, ports)
     other.set_peers({NodeId(2): [(HOST, ports[1])]})
     up = asyncio.Event()
     other.on_up = lambda _: up.set()
@@ -263,11 +190,11 @@ async def test_knocking_ends_when_a_member_is_met() -> None:
         other.knock([(HOST, ports[2])])  # nobody there
         other.start()
         await up.wait()
-        await _passed(0)
+        await passed(0)
         server = await asyncio.get_running_loop().create_server(
             lambda: _OldPeer(server_met), HOST, ports[2]
         )
-        await _passed(4 * _SETTINGS.retry_s_max)
+        await passed(4 * SETTINGS.retry_s_max)
         assert not server_met
         server.close()
     finally:
@@ -276,7 +203,7 @@ async def test_knocking_ends_when_a_member_is_met() -> None:
 
 
 async def test_a_removed_peer_is_told_so_on_the_link_that_it_has() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
         mine, theirs = one.greeter, two.greeter
         assert isinstance(mine, Greeting)
         assert isinstance(theirs, Greeting)
@@ -326,7 +253,7 @@ async def test_the_release_before_is_greeted_in_its_own_version() -> None:
     server = await asyncio.get_running_loop().create_server(
         lambda: _OldPeer(heard), HOST, ports[1]
     )
-    links = await _link(1, ports)
+    links = await link(1, ports)
     up = asyncio.Event()
     links.on_up = lambda _: up.set()
     links.start()
@@ -344,13 +271,13 @@ async def test_a_peer_that_is_upgraded_is_greeted_anew_in_the_newer_version() ->
     heard: list[object] = []
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _OldPeer(heard), HOST, ports[1])
-    one = await _link(1, ports)
+    one = await link(1, ports)
     ups: asyncio.Queue[int] = asyncio.Queue()
     one.on_up = lambda peer: ups.put_nowait(one.level(peer))
     one.start()
     assert await ups.get() == 1
     # The upgraded peer is elsewhere, so that the old link does not break by itself.
-    two = await _link(2, [ports[0], free_ports(1)[0]])
+    two = await link(2, [ports[0], free_ports(1)[0]])
     two.start()
     one.set_peers({NodeId(2): [two.address]})
     assert await asyncio.wait_for(ups.get(), 10) == 2
@@ -360,71 +287,10 @@ async def test_a_peer_that_is_upgraded_is_greeted_anew_in_the_newer_version() ->
 
 
 async def test_who_greets_in_the_older_version_is_answered_in_it() -> None:
-    async with _pair() as (one, two):
+    async with pair() as (one, two):
         reader, writer = await asyncio.open_connection(*two.address)
         old = one.greeter.hello(2, 1)
         writer.write(encode(old))
         got = list(Frames().feed(await reader.read(65536)))
         assert [type(frame) for frame in got] == [OldHello]
         writer.close()
-
-
-# --- half-open connections --------------------------------------------------------
-
-
-async def test_who_does_not_greet_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accepted, "GREETING_S_MAX", 0.05)
-    async with _pair() as (_, two):
-        reader, writer = await asyncio.open_connection(*two.address)
-        writer.write(b"\x00\x00")  # and then nothing, for ever
-        with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 10) == b""
-        writer.close()
-
-
-async def test_a_stranger_cannot_have_much_kept_for_it() -> None:
-    async with _pair() as (_, two):
-        reader, writer = await asyncio.open_connection(*two.address)
-        writer.write((HELLO_BYTES_MAX + 1).to_bytes(4, "big"))
-        with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 3) == b""
-        writer.close()
-
-
-async def test_silent_connections_are_bounded_and_members_get_through() -> None:
-    async with _pair() as (one, two):
-        silent = [
-            await asyncio.open_connection(*two.address) for _ in range(STRANGERS_MAX)
-        ]
-        reader, writer = await asyncio.open_connection(*two.address)
-        with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 10) == b""
-        for _, other in [*silent, (reader, writer)]:
-            other.close()
-
-        async def handler(peer: NodeId, body: bytes) -> bytes:
-            return body
-
-        two.serve(handler)
-        assert await one.call(NodeId(2), b"still here", 5.0) == b"still here"
-
-
-async def test_a_peer_that_dials_anew_has_given_its_older_connection_up() -> None:
-    async with _pair() as (one, two):
-        first_reader, first = await asyncio.open_connection(*two.address)
-        first.write(encode(one.greeter.hello(2, 2)))
-        assert await first_reader.read(1)
-        _, second = await asyncio.open_connection(*two.address)
-        second.write(encode(one.greeter.hello(2, 2)))
-        while await asyncio.wait_for(first_reader.read(65536), 10):
-            continue
-        first.close()
-        second.close()
-
-
-async def _passed(seconds: float) -> None:
-    """Let an instant of the loop's clock come."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    loop.call_later(seconds, future.set_result, None)
-    await future
