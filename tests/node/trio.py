@@ -32,7 +32,16 @@ from raftd.statemachine.schema.kv import PutKey
 from raftd.storage.errors import DiskFailed, DiskFull
 from raftd.storage.types import InstallMark
 
-__all__ = ["BALLAST", "ELECTION_MS", "MARGIN", "Member", "Trio", "sync_failed"]
+__all__ = [
+    "BALLAST",
+    "ELECTION_MS",
+    "MARGIN",
+    "Clock",
+    "FaultyDisk",
+    "Member",
+    "Trio",
+    "sync_failed",
+]
 
 TICK_MS: Final = 20
 ELECTION_MS: Final = 400
@@ -71,7 +80,7 @@ class FaultyDisk:
 
     async def write(self, write: Write) -> None:
         if self.delay_s:
-            await asyncio.sleep(self.delay_s)  # the disk's own time
+            await self._work()
         await self._may_go_on.wait()
         if self.error is not None:
             raise self.error
@@ -81,6 +90,16 @@ class FaultyDisk:
             raise DiskFull("Cannot write log.db: no space is left on the disk.")
         self.free_bytes -= size
         self.writes.append(write)
+
+    async def _work(self) -> None:
+        """Be as slow as this disk is."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        timer = loop.call_later(self.delay_s, done.set_result, None)
+        try:
+            await done
+        finally:
+            timer.cancel()
 
     async def cut_prefix(self, upto: Index) -> None:
         raise AssertionError(f"nobody cuts up to {upto}")
