@@ -16,9 +16,11 @@ from raftd.server.main import main
 from raftd.statemachine.restore import REVISIONS_SKIPPED
 from raftd.statemachine.schema.entry import encode_batch, seal
 from raftd.statemachine.schema.kv import PutKey
+from raftd.storage.chunks import pack
 from raftd.storage.directory import DirectoryLock
 from raftd.storage.errors import StorageError
 from raftd.storage.open import open_stores
+from raftd.storage.types import NO_DIGEST, CheckpointMeta
 from tests.node.cluster import Cluster
 from tests.server.survivors import CLUSTER, Old
 
@@ -273,6 +275,30 @@ def test_a_directory_of_the_release_before_is_recovered_too(
             assert (meta.applied_index, meta.applied_term) == (2, 2)
 
     asyncio.run(read())
+
+
+def test_rows_that_it_does_not_know_are_told_in_a_sentence_and_nothing_is_done(
+    old: Old, tmp_path: Path
+) -> None:
+    old.data_dir = tmp_path / "later"
+
+    async def make() -> None:
+        async with await open_stores(
+            old.data_dir, node_id=NodeId(1), cluster_name=CLUSTER
+        ) as stores:
+            mine = {NodeId(1): stores.identity.incarnation}
+            await stores.bind_cluster(b"i" * 16, mine)
+            entry = Entry(Index(1), Term(2), EntryKind.NORMAL, b"")
+            hard_state = HardState(Term(2), NodeId(1))
+            await stores.log.write(Write(1, hard_state, None, (entry,), Index(1)))
+            meta = CheckpointMeta(Index(1), Term(2), NO_DIGEST, b"")
+            await stores.state.checkpoint(meta, pack([(200, b"key", b"row")]))
+
+    asyncio.run(make())
+    before = sorted(path.name for path in old.data_dir.iterdir())
+    told = _sentence(old.run(_CONFIRMED), 1)
+    assert "rows that this raftd does not understand" in told
+    assert sorted(path.name for path in old.data_dir.iterdir()) == before
 
 
 def _put_entry(key: bytes) -> bytes:
