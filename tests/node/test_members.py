@@ -300,7 +300,9 @@ async def test_leadership_goes_to_no_learner_no_stranger_and_nobody_out_of_touch
 async def test_nobody_is_cut_off_while_a_member_may_not_take_snapshots(
     all_take_snapshots: bool, tmp_path: Path
 ) -> None:
-    async with Cluster(tmp_path, checkpoint_interval_ms=100) as cluster:
+    async with Cluster(
+        tmp_path, checkpoint_interval_ms=100, log_keep_bytes=1
+    ) as cluster:
         leader, away = await cluster.leader(), (await cluster.follower()).node_id
         await cluster.until(lambda node: node.roster.level >= 2)
         if not all_take_snapshots:
