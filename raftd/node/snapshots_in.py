@@ -22,7 +22,6 @@ import logging
 import secrets
 import zlib
 from collections.abc import Callable
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -31,7 +30,7 @@ from raftd.consensus.ready import Write
 from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.node.driver import Driver
 from raftd.node.owned import own
-from raftd.node.pace import Pace, collector_off
+from raftd.node.pace import Pace
 from raftd.node.peer_calls import (
     FinishSnapshot,
     OfferSnapshot,
@@ -42,6 +41,7 @@ from raftd.node.peer_calls import (
 from raftd.node.ports import LogPort, StatePort
 from raftd.node.replica import Loaded
 from raftd.node.roster import Roster, RosterError, decode_roster, encode_roster
+from raftd.node.state_loading import load_state
 from raftd.statemachine.limits import Limits
 from raftd.statemachine.machine import Machine, MachineLoading
 from raftd.statemachine.rows import DIGEST_BYTES
@@ -54,7 +54,6 @@ _logger = logging.getLogger(__name__)
 
 _SLICE_S: Final = 0.003
 _REST_SHARE: Final = 0.5
-_FEED_ROWS: Final = 256
 _ANSWER_S: Final = 1.0
 """A finish is answered at least so soon; the leader asks again."""
 _LEADER_S: Final = 0.05
@@ -261,14 +260,7 @@ class SnapshotsIn:
         offer = incoming.offer
         loading = MachineLoading(self._limits, index=offer.index, digest=offer.digest)
         pace = Pace(slice_s=_SLICE_S, rest_share=_REST_SHARE)
-        with collector_off():
-            rows = self._state.load_staged(offer.offer_id)
-            while part := list(islice(rows, _FEED_ROWS)):
-                loading.feed(part)
-                await pace.step()
-            for _ in loading.steps():
-                await pace.step()
-        return loading.machine
+        return await load_state(loading, self._state.load_staged(offer.offer_id), pace)
 
     async def _take_up(self, incoming: _Incoming, machine: Machine) -> None:
         """Offer the loaded state to the core, under the leader of the moment."""

@@ -42,6 +42,7 @@ from raftd.server.parts import (
     make_replica_settings,
 )
 from raftd.server.state_view import StateView
+from raftd.statemachine.machine import Machine
 from raftd.storage.open import Stores, open_stores
 from raftd.transport.greeting import Formed
 
@@ -95,14 +96,16 @@ class App:
         self._neighbours = neighbours = Neighbours(settings, stores)
         await neighbours.start()
         formed, roster = await neighbours.meet()
-        self._build(formed, roster, neighbours)
+        machine = await load_machine(settings, stores)
+        self._build(formed, roster, neighbours, machine)
         neighbours.greeting.banned.add_done_callback(self._on_banned)
         await self._open_doors()
 
-    def _build(self, formed: Formed, roster: Roster, neighbours: Neighbours) -> None:
+    def _build(
+        self, formed: Formed, roster: Roster, neighbours: Neighbours, machine: Machine
+    ) -> None:
         settings, stores, links = self._settings, self._stores, neighbours.links
         assert stores is not None, "start opens the stores first"
-        machine = load_machine(settings, stores)
         replica_settings = make_replica_settings(settings)
         self._driver = driver = Driver(
             make_core(settings, stores, machine, roster),

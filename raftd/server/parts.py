@@ -5,6 +5,7 @@ Source: DESIGN.md sections 4 to 6.
 
 from __future__ import annotations
 
+import gc
 import random
 from importlib.metadata import version
 from typing import Final
@@ -15,32 +16,35 @@ from raftd.consensus.state import Persisted
 from raftd.consensus.types import Index, NodeId, Term
 from raftd.node.backup import HeaderMaker, header_maker
 from raftd.node.log_entries import LogEntries
-from raftd.node.pace import collector_off
+from raftd.node.pace import Pace
 from raftd.node.roster import Roster
 from raftd.node.settings import ReplicaSettings
+from raftd.node.state_loading import load_state
 from raftd.server.clock import SystemClock
 from raftd.server.config import Settings
-from raftd.statemachine.machine import Machine
+from raftd.statemachine.machine import Machine, MachineLoading
 from raftd.storage.open import Stores
 
 __all__ = ["load_machine", "make_backup_header", "make_core", "make_replica_settings"]
 
 _TICKS_PER_HEARTBEAT: Final = 2
+_SLICE_S: Final = 0.01
+"""Of loading at start, when there is only the greeting of peers to be had besides."""
 
 
-def load_machine(settings: Settings, stores: Stores) -> Machine:
-    """Load the state as of the newest checkpoint."""
+async def load_machine(settings: Settings, stores: Stores) -> Machine:
+    """Load the state as of the newest checkpoint; peers are greeted meanwhile."""
     limits = settings.limits.of_apply()
     checkpoint = stores.recovery.checkpoint
     if checkpoint is None:
         return Machine(limits)
-    with collector_off():
-        return Machine.load(
-            limits,
-            stores.state.load(),
-            index=checkpoint.applied_index,
-            digest=checkpoint.digest,
-        )
+    loading = MachineLoading(
+        limits, index=checkpoint.applied_index, digest=checkpoint.digest
+    )
+    pace = Pace(slice_s=_SLICE_S, rest_share=0.0)
+    machine = await load_state(loading, stores.state.load(), pace)
+    gc.freeze()  # it is there to stay
+    return machine
 
 
 def make_core(
