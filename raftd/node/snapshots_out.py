@@ -45,15 +45,26 @@ _CALL_S: Final = 10.0
 _RETRY_S: Final = 0.3
 _PATIENCE_S: Final = 60.0
 """Without any progress for so long, a snapshot is given up."""
+_FINISH_S: Final = 300.0
+"""A follower that has all of it may take so long to load it, and says nothing of it."""
 _LEVEL: Final = 2
 """Members below do not know these calls."""
 _OFFER_ID_BYTES: Final = 16
+_NEVER_LOADED: Final = "it has all of it, and never says that it is loaded"
 
 
 class _Stream:
     """One snapshot on its way to one follower."""
 
-    __slots__ = ("chunk_count", "have", "index", "is_again", "task", "term")
+    __slots__ = (
+        "chunk_count",
+        "finish_until_s",
+        "have",
+        "index",
+        "is_again",
+        "task",
+        "term",
+    )
 
     def __init__(self, term: Term) -> None:
         self.term: Final = term
@@ -61,6 +72,7 @@ class _Stream:
         self.chunk_count = 0
         self.have = 0
         self.is_again = False
+        self.finish_until_s: float | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -181,8 +193,7 @@ class SnapshotsOut:
                 if not self._is_wanted(node, stream):
                     return SnapshotTold(have, refusal="it is not wanted any more")
                 if have >= snapshot.count:
-                    call: PeerCall = FinishSnapshot(offer.offer_id, stream.term)
-                    told = await self._ask(node, stream, call)
+                    told = await self._finish(node, stream, offer)
                     continue
                 if reading is None or reads_from != have:
                     reading = _read(snapshot, have)
@@ -190,12 +201,24 @@ class SnapshotsOut:
                 reads_from = have + len(chunks)
                 reading = _read(snapshot, reads_from)
                 crcs = tuple(map(zlib.crc32, chunks))
-                call = SendChunks(offer.offer_id, have, tuple(chunks), crcs)
+                call: PeerCall = SendChunks(offer.offer_id, have, tuple(chunks), crcs)
                 told = await self._ask(node, stream, call)
         finally:
             if reading is not None:
                 await asyncio.gather(reading, return_exceptions=True)
         return told
+
+    async def _finish(
+        self, node: NodeId, stream: _Stream, offer: OfferSnapshot
+    ) -> SnapshotTold:
+        """Ask once whether it is loaded; who never says so is given up."""
+        now_s = asyncio.get_running_loop().time()
+        if stream.finish_until_s is None:
+            stream.finish_until_s = now_s + _FINISH_S
+        if now_s >= stream.finish_until_s:
+            return SnapshotTold(stream.have, refusal=_NEVER_LOADED)
+        call = FinishSnapshot(offer.offer_id, stream.term)
+        return await self._ask(node, stream, call)
 
     async def _ask(self, node: NodeId, stream: _Stream, call: PeerCall) -> SnapshotTold:
         body = await self._peers.call(node, encode(call), _CALL_S)

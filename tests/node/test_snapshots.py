@@ -306,3 +306,34 @@ async def test_an_answer_that_is_none_does_not_end_the_leader(
         await asked.wait()
         await cluster.applied_everywhere()
         assert not leader.driver.failed.done()
+
+
+async def test_a_follower_that_never_ends_loading_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots_out, "_FINISH_S", 0.0)
+    monkeypatch.setattr(snapshots_out, "_PATIENCE_S", 0.5)
+    async with Cluster(tmp_path, **CUTTING) as cluster:
+        node_id = await _leave_behind(cluster)
+        offers: dict[bytes, int] = {}
+        is_again = asyncio.Event()
+        take = SnapshotsIn._take_offer  # noqa: SLF001  # seen, not changed
+
+        async def seen(receiver: SnapshotsIn, offer: OfferSnapshot) -> SnapshotTold:
+            offers[offer.offer_id] = offers.get(offer.offer_id, 0) + 1
+            if len(offers) > 1:
+                is_again.set()
+            return await take(receiver, offer)
+
+        def never(_: SnapshotsIn, __: object) -> None:
+            raise AssertionError("it is given up before it is asked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SnapshotsIn, "_take_offer", seen)
+            patched.setattr(SnapshotsIn, "_finish", never)
+            await cluster.start(node_id)
+            async with asyncio.timeout(30):
+                await is_again.wait()
+        monkeypatch.setattr(snapshots_out, "_FINISH_S", 300.0)
+        monkeypatch.setattr(snapshots_out, "_PATIENCE_S", 60.0)
+        await cluster.applied_everywhere()
