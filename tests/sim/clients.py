@@ -174,7 +174,7 @@ class Client:
         op.attempt += 1
         node_id = self._node
         if op.command is None and self._rng.random() < 0.5:
-            node_id = self._rng.choice(self._nodes.ids())  # any member serves reads
+            node_id = self._rng.choice(self._nodes.asked())  # any member serves reads
         self._after(f"ask c{self._id}.{op.tag}", self._arrive, op, node_id)
         patience_us = 2 * self._options.election_us
         self._world.after(
@@ -199,7 +199,7 @@ class Client:
 
     def _on_late(self, op: Op, attempt: int) -> None:
         if op.tag in self._open and op.attempt == attempt:
-            self._node = self._rng.choice(self._nodes.ids())
+            self._node = self._rng.choice(self._nodes.asked())
             self._send(op)
 
     def _renew(self) -> None:
@@ -243,7 +243,7 @@ class Client:
             return
         if isinstance(answer, Refusal) and answer.reason in _TRY_AGAIN:
             leader = int(answer.details.get("leader", "0"))
-            self._node = leader or self._rng.choice(self._nodes.ids())
+            self._node = leader or self._rng.choice(self._nodes.asked())
             pause_us = 20_000 + self._rng.randrange(50_000)
             self._world.after(
                 pause_us, f"again c{self._id}.{tag}", self._on_late_at, op, op.attempt

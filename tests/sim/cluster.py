@@ -81,6 +81,10 @@ class Cluster:
         """Return the ids of those that may still take part."""
         return [n for n, node in self.nodes.items() if not node.is_out]
 
+    def asked(self) -> list[int]:
+        """Return whom clients ask: in the end only those that run."""
+        return list(self.network.running) if self.is_calm else self.ids()
+
     def all(self) -> list[SimNode]:
         """Return those that may still take part."""
         return [node for node in self.nodes.values() if not node.is_out]

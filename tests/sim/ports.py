@@ -100,6 +100,8 @@ class Files:
             DiskFull: Nothing has happened.
             DiskFailed: It may have.
         """
+        if loop.is_dead:
+            raise asyncio.CancelledError
         self.on_point(f"{name} begins")
         disk = self.disk
         disk.under_way.append(store)
