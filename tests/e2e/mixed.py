@@ -32,7 +32,9 @@ class MixedProcesses(Processes):
         self.previous: set[int] = set(self.ids)
         (archive,) = _ARCHIVES.glob("raftd-*.tar.xz")
         with tarfile.open(archive) as packed:
-            packed.extractall(self._packages)  # noqa: S202  # our own archive; the first releases of 3.11 have no filters
+            # The first releases of 3.11 have no filters.
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)
+            packed.extractall(self._packages)  # noqa: S202  # our own archive
         found = subprocess.run(
             [sys.executable, "-c", "import raftd; print(raftd.__file__)"],
             env=self.environment(1),
