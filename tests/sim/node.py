@@ -17,16 +17,11 @@ from typing import Final
 
 import msgspec
 
-from raftd.consensus.core import Core
 from raftd.consensus.messages import Message
-from raftd.consensus.ready import Ready
 from raftd.consensus.types import NodeId, Role
-from raftd.node.checkpoints import Checkpoints
 from raftd.node.driver import Driver
 from raftd.node.errors import NodeFailed
-from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.member_words import MemberChange
-from raftd.node.members import Members
 from raftd.node.peer_calls import (
     FinishSnapshot,
     OfferSnapshot,
@@ -38,68 +33,27 @@ from raftd.node.read_queue import Query
 from raftd.node.replica import Replica
 from raftd.node.roster import Roster
 from raftd.node.service import AnswerSink
-from raftd.node.snapshots_in import SnapshotsIn
-from raftd.node.snapshots_out import SnapshotsOut
-from raftd.statemachine.answers import AppliedEntry
-from raftd.statemachine.limits import DEFAULT_LIMITS
 from raftd.storage.errors import DamagedFiles, DiskFailed, StorageError
 from tests.sim.clock import NodeClock
-from tests.sim.configs import is_quorum
 from tests.sim.disk import Disk
-from tests.sim.invariants import Invariants, Life
+from tests.sim.invariants import Invariants
 from tests.sim.loop import SimLoop
 from tests.sim.network import Network
 from tests.sim.options import Options
+from tests.sim.parts import Farewell, Parts
 from tests.sim.ports import (
     DiskPort,
     Files,
-    LogPort,
     PeerPort,
     SimClock,
-    StatePort,
-    shown_by,
 )
+from tests.sim.watcher import Watcher
 from tests.sim.world import SimFailure, World
 
 __all__ = ["SimNode"]
 
 _REMOVED: Final = "removed"
 _WISH_S: Final = 5.0
-
-
-class _WatchedCore(Core):
-    """The production core, watched at its only door out."""
-
-    __slots__ = ("on_tick", "watch")
-
-    watch: Callable[[Core, Ready], None]
-    on_tick: Callable[[], None]
-
-    def tick(self) -> None:
-        """Let one tick pass, and look at what the last one did."""
-        self.on_tick()
-        super().tick()
-
-    def ready(self) -> Ready:
-        """Take all that became due, and show it."""
-        ready = super().ready()
-        self.watch(self, ready)
-        return ready
-
-
-class _Farewell:
-    """Keeps who is to be told of its removal; see ``raftd.transport.greeting``."""
-
-    def __init__(self, on_tell: Callable[[Sequence[int]], None]) -> None:
-        self.has_knocked = False
-        self.told: tuple[int, ...] = ()
-        self._on_tell: Final = on_tell
-
-    def tell(self, removed: Sequence[int]) -> None:
-        """Tell these from now on."""
-        self.told = tuple(removed)
-        self.has_knocked = False
-        self._on_tell(removed)
 
 
 class SimNode:
@@ -130,20 +84,19 @@ class SimNode:
         self.files: Final = Files(
             world, self.disk, world.rng(f"disk/{node_id}"), options.write_us
         )
-        self.life = Life(node_id)
         self.on_roster: Callable[[Roster], None] = _ignore
         self.on_farewell: Callable[[Sequence[int]], None] = _ignore
         self.is_out = False
         """Removed, or its disk is damaged: it never comes back."""
         self._is_calm = False
-        self._driver: Driver | None = None
+        self._parts: Parts | None = None
         self._loop: SimLoop | None = None
 
     # --- life -------------------------------------------------------------------
 
     def start(self) -> None:
         """Start, or start again, from what is on disk."""
-        assert self._driver is None, "it runs"
+        assert self._parts is None, "it runs"
         if self.is_out:
             return
         disk = self.disk
@@ -157,7 +110,6 @@ class SimNode:
             return
         self._world.note(f"n{self.node_id} starts")
         self._network.running[self.node_id] = None
-        self.life = Life(self.node_id)
         self._loop = loop = SimLoop(
             self._world,
             f"n{self.node_id}",
@@ -168,88 +120,30 @@ class SimNode:
         loop.enter(self._build)
 
     def _build(self) -> None:
-        """Wire the parts, as the composition root does; on the loop."""
-        disk, options, loop = self.disk, self._options, self._loop
+        """Make the parts and set them going; on the loop."""
+        loop, options, disk = self._loop, self._options, self.disk
         assert loop is not None, "start makes one"
-        machine, roster = disk.load_machine(), disk.roster
-        self._invariants.on_loaded(self.life, machine.applied_index, roster)
-        if disk.state_index:
-            self._on_digest(disk.state_index, disk.meta.digest)
-        persisted = disk.persisted(self._rng)
-        core = _WatchedCore(options.config(self.node_id), persisted, self._rng)
-        core.watch = self._on_ready
-        core.on_tick = self._on_tick
-        log, state = LogPort(self.files, loop), StatePort(self.files, loop)
-        peers = PeerPort(self.node_id, self._network, loop, self._on_send)
-        driver = self._driver = Driver(
-            core,
-            machine,
-            log=log,
-            disk=DiskPort(disk),
-            peers=peers,
-            clock=SimClock(self._world, self.clock),
-            settings=options.settings(),
+        cap_ms = 2 * options.heartbeat_ms
+        watcher = Watcher(self._invariants, self.node_id, self._disks, cap_ms)
+        peers = PeerPort(self.node_id, self._network, loop, watcher.on_send)
+        self._farewell = Farewell(self.on_farewell)
+        clock = SimClock(self._world, self.clock)
+        self._parts = parts = Parts(
+            options, watcher, self.files, peers, clock, loop, self._farewell, self._rng
         )
-        driver.failed.add_done_callback(self._on_failed)
-        replica = driver.replica
-        self._checkpoints = checkpoints = Checkpoints(
-            replica, log, state, self._on_checkpoint, driver.fail
-        )
-        checkpoints.checkpoint_index = disk.state_index
-        if disk.state_index:
-            replica.marks.note_stored(disk.state_index, disk.meta.digest)
-        self._snapshots_in = SnapshotsIn(
-            driver, log, state, DEFAULT_LIMITS, checkpoints.note_installed
-        )
-        SnapshotsOut(driver, peers, state)
-        checkpoints.wait_room = driver.guard.wait_room
-        driver.on_mark = checkpoints.take
-        driver.on_durable = checkpoints.note_durable
-        driver.on_installed = self._on_installed
-        driver.on_applied = self._on_applied
-        marks = replica.marks
-        marks.may_mark = lambda: checkpoints.is_idle
-        marks.may_send_snapshots = lambda: replica.roster.level >= CHANGES_LEVEL
-        replica.roster = roster
-        driver.on_roster = self._on_roster
-        if disk.is_full:
+        parts.on_roster = self.on_roster
+        parts.driver.failed.add_done_callback(self._on_failed)
+        begins_full = disk.is_full
+        if begins_full:
             DiskPort(disk).release_ballast()
-            driver.guard.begin_full()
-        driver.start()
-        self._manage(driver, peers)
-
-    def _manage(self, driver: Driver, peers: PeerPort) -> None:
-        self._farewell = _Farewell(self.on_farewell)
-        self._news = asyncio.Event()
-        self._members: Members | None = None
-        if not self._options.is_managed:
-            return
-        self._members = Members(
-            driver.replica,
-            peers,
-            shown_by(self.node_id),
-            self._options.settings(),
-            farewell=self._farewell,
-            wake=driver.wake,
-            changed=self._wait_news,
-            fail=driver.fail,
-        )
-        driver.on_soft = lambda _: self._tell_news()
-        self._members.start()
-
-    async def _wait_news(self) -> None:
-        await self._news.wait()
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        parts.start(begins_full=begins_full)
 
     def crash(self) -> None:
         """Lose all but the disk, and of what was being written some."""
         assert self._loop is not None, "it runs"
         self.files.crash()
         self._loop.kill()
-        self._driver = self._loop = None
+        self._parts = self._loop = None
         self._network.running.pop(self.node_id, None)
         self.clock.restart()
 
@@ -278,15 +172,15 @@ class SimNode:
 
     def ban(self) -> None:
         """Hear from a peer that this node was removed."""
-        driver, loop = self._driver, self._loop
-        if driver is not None and loop is not None:
-            loop.call_soon(driver.fail, f"this member was {_REMOVED}", None)
+        parts, loop = self._parts, self._loop
+        if parts is not None and loop is not None:
+            loop.call_soon(parts.driver.fail, f"this member was {_REMOVED}", None)
             loop.poke()
 
     @property
     def replica(self) -> Replica | None:
         """The replica of this life, None if it is down."""
-        return self._driver.replica if self._driver is not None else None
+        return self._parts.driver.replica if self._parts is not None else None
 
     @property
     def is_up(self) -> bool:
@@ -323,9 +217,9 @@ class SimNode:
 
     def do(self, action: Callable[[Replica], object]) -> None:
         """Do something with the replica and have a turn; later if it is paused."""
-        driver, loop = self._driver, self._loop
-        if driver is not None and loop is not None:
-            loop.call_soon(_act, driver, action)
+        parts, loop = self._parts, self._loop
+        if parts is not None and loop is not None:
+            loop.call_soon(_act, parts.driver, action)
             loop.poke()
 
     def wish(self, wish: MemberChange) -> None:
@@ -336,7 +230,8 @@ class SimNode:
             loop.poke()
 
     def _wish(self, loop: SimLoop, wish: MemberChange) -> None:
-        members = self._members
+        parts = self._parts
+        members = parts.members if parts is not None else None
         assert members is not None, "the run is managed"
 
         async def run() -> None:
@@ -354,29 +249,17 @@ class SimNode:
 
     def receive(self, message: Message) -> None:
         """Take in a peer's message."""
-        driver, loop = self._driver, self._loop
-        if driver is not None and loop is not None:
-            loop.call_soon(driver.receive, (message,))
+        parts, loop = self._parts, self._loop
+        if parts is not None and loop is not None:
+            loop.call_soon(parts.driver.receive, (message,))
             loop.poke()
 
     def serve(self, peer: int, request: bytes, answer: Callable[[bytes], None]) -> None:
         """Take in a peer's call."""
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon(self._serve, loop, peer, request, answer)
+        parts, loop = self._parts, self._loop
+        if parts is not None and loop is not None:
+            loop.call_soon(_serve, loop, parts, NodeId(peer), request, answer)
             loop.poke()
-
-    def _serve(
-        self, loop: SimLoop, peer: int, request: bytes, answer: Callable[[bytes], None]
-    ) -> None:
-        async def run() -> None:
-            call = decode_call(request)
-            assert isinstance(call, OfferSnapshot | SendChunks | FinishSnapshot)
-            with contextlib.suppress(StorageError):  # the node is ending
-                told = await self._snapshots_in.answer(NodeId(peer), call)
-                answer(encode(told))
-
-        loop.create_task(run())
 
     def submit(self, request: msgspec.Raw, sink: AnswerSink, tag: int) -> None:
         """Take in a client's write."""
@@ -392,79 +275,31 @@ class SimNode:
 
     def link_down(self, peer: int, *, is_gone: bool) -> None:
         """A link broke; ``is_gone``: by the other process's end."""
-        driver, loop = self._driver, self._loop
-        if driver is not None and loop is not None:
-            loop.call_soon(driver.link_down, NodeId(peer), is_gone)
+        parts, loop = self._parts, self._loop
+        if parts is not None and loop is not None:
+            loop.call_soon(parts.driver.link_down, NodeId(peer), is_gone)
             loop.poke()
 
     def transfer(self, peer: int) -> None:
         """Hand leadership over, if it leads."""
         self.do(lambda replica: replica.core.transfer(NodeId(peer)))
 
-    # --- what is seen -------------------------------------------------------------
 
-    def _on_ready(self, core: Core, ready: Ready) -> None:
-        self._invariants.on_ready(self.life, core, ready)
-        if core.role is Role.LEADER:
-            self._check_leader(core, ready)
+def _serve(
+    loop: SimLoop,
+    parts: Parts,
+    peer: NodeId,
+    request: bytes,
+    answer: Callable[[bytes], None],
+) -> None:
+    async def run() -> None:
+        call = decode_call(request)
+        assert isinstance(call, OfferSnapshot | SendChunks | FinishSnapshot)
+        with contextlib.suppress(StorageError):  # the node is ending
+            told = await parts.snapshots_in.answer(peer, call)
+            answer(encode(told))
 
-    def _check_leader(self, core: Core, ready: Ready) -> None:
-        """Check that disks have what this leader was elected by, and commits."""
-        life, members = self.life, core.membership
-        if ready.soft is not None and ready.soft.role is Role.LEADER:
-            votes = [
-                n
-                for n, disk in self._disks.items()
-                if disk.voted(core.term, core.node_id)
-            ]
-            if not is_quorum(members, votes):
-                raise SimFailure(f"n{self.node_id} is elected by {votes} of {members}")
-            life.led_commit = core.commit_index
-        if core.commit_index > life.led_commit:
-            life.led_commit = index = core.commit_index
-            term = core.term_at(index)
-            having = [n for n, disk in self._disks.items() if disk.has(index, term)]
-            if not is_quorum(members, having):
-                raise SimFailure(f"{index} is committed by {having} of {members}")
-
-    def _on_send(self, message: Message) -> None:
-        self._invariants.on_sent(self.disk, message)
-
-    def _on_tick(self) -> None:
-        replica = self.replica
-        assert replica is not None, "it ticks"
-        cap_ms = 2 * self._options.heartbeat_ms
-        if replica.core.membership != replica.roster.membership:
-            raise SimFailure(f"n{self.node_id}: core and roster have other members")
-        term = replica.core.term if replica.may_propose else 0
-        self._invariants.on_tick(self.life, term, replica.clock.now_ms, cap_ms)
-
-    def _on_applied(self, entry: AppliedEntry) -> None:
-        replica = self.replica
-        assert replica is not None, "it applies"
-        self._invariants.on_applied(self.life, replica.machine, entry)
-
-    def _on_checkpoint(self, index: int, digest: bytes) -> None:
-        replica = self.replica
-        assert replica is not None, "it took it"
-        replica.marks.note_stored(index, digest)
-        self._on_digest(index, digest)
-
-    def _on_digest(self, index: int, digest: bytes) -> None:
-        self._invariants.on_digest(self.node_id, index, digest)
-
-    def _on_roster(self, roster: Roster) -> None:
-        replica = self.replica
-        assert replica is not None, "it applies"
-        self._invariants.on_roster(self.life, replica.machine.applied_index, roster)
-        self.on_roster(roster)
-        self._tell_news()
-
-    def _on_installed(self, index: int) -> None:
-        self._checkpoints.replace()
-        replica = self.replica
-        assert replica is not None, "it installs"
-        self._invariants.on_installed(self.life, index, replica.marks.digest)
+    loop.create_task(run())
 
 
 def _ignore(_: object) -> None:

@@ -305,7 +305,7 @@ class PeerPort:
         loop: SimLoop,
         on_send: Callable[[Message], None],
     ) -> None:
-        self._node_id: Final = node_id
+        self.node_id: Final = node_id
         self._network: Final = network
         self._loop: Final = loop
         self._on_send: Final = on_send
@@ -319,7 +319,7 @@ class PeerPort:
 
     def is_up(self, peer: NodeId) -> bool:
         """Tell whether a link is whole, as far as one can know."""
-        return self._network.is_open(self._node_id, peer)
+        return self._network.is_open(self.node_id, peer)
 
     def level(self, peer: NodeId) -> int:
         """Tell what a peer can do: the same as everybody."""
@@ -342,7 +342,7 @@ class PeerPort:
                 answer.set_result(reply)
                 self._loop.poke()
 
-        self._network.call(self._node_id, peer, request, take)
+        self._network.call(self.node_id, peer, request, take)
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer

@@ -23,6 +23,7 @@ from raftd.node import (
     pace,
     snapshots_in,
     snapshots_out,
+    state_loading,
     write_queue,
 )
 from raftd.storage import chunks
@@ -65,7 +66,8 @@ _PATCHES: Final[tuple[tuple[Any, str, Any], ...]] = (
     (write_queue, "time", _Time),
     (pace, "time", _BusyTime),
     (snapshots_in, "gc", _Collector),
-    (snapshots_in, "_FEED_ROWS", 8),
+    (state_loading, "_FEED_ROWS", 8),
+    (state_loading, "_PIECE_ROWS", 40),
     (snapshots_out, "_CALL_S", 1.0),
     (snapshots_out, "_PATIENCE_S", 4.0),
     (checkpoints, "_STEP_ROWS", 4),
