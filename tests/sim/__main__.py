@@ -68,7 +68,7 @@ def _seek(name: str, first: int, seeds: int, steps: int) -> bool:
             f" cpu_s_each={each_s:.1f}"
         )
     else:
-        print(f"{name} found=0/{seeds}: a script finds it")
+        print(f"{name} found=0/{seeds}")
     return bool(gaps)
 
 

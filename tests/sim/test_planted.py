@@ -38,7 +38,7 @@ _SEEDS: dict[str, range] = {
     "learner-counted": range(1, 12),
     "lost-window": range(1, 30),
     "no-up-to-date-check": range(1, 30),
-    "old-state-over-new": range(1, 20),
+    "old-state-over-new": range(1, 40),
     "quorum-off-by-one": range(1, 30),
     "read-before-noop": range(1, 60),
     "read-unconfirmed": range(21, 36),
