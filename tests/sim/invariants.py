@@ -43,6 +43,8 @@ __all__ = ["Invariants", "Life"]
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _SLACK_MS: Final = 500
+_TURNS_MAX: Final = 20_000
+"""So often a core gives something out within one event."""
 
 _Place = tuple[int, int]
 """Index and term of an entry."""
@@ -60,6 +62,8 @@ class Life:
     lease_ms: int = 0
     installs: int = 0
     led_commit: int = 0
+    step: int = 0
+    turns: int = 0
 
 
 class Invariants:
@@ -82,6 +86,11 @@ class Invariants:
 
     def on_ready(self, life: Life, core: Core, ready: Ready) -> None:
         """Check what a core gives out, before it is carried out."""
+        if life.step != self._world.steps:
+            life.step, life.turns = self._world.steps, 0
+        life.turns += 1
+        if life.turns > _TURNS_MAX:
+            raise SimFailure(f"n{life.node_id} does not come to rest")
         if core.commit_index < life.commit:
             raise SimFailure(f"n{life.node_id}: the commit index falls")
         if core.term < life.term:
