@@ -7,6 +7,7 @@ handed what it needs. Nothing imports this package.
 import os
 
 # gRPC reads these when it is first imported. Its fork handlers run in the child that
-# the event loop forks for a merge, where now and then they crash it; and the log is ours.
+# the event loop forks for a merge, where now and then they crash it. Its messages do
+# not belong among ours.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
