@@ -9,6 +9,7 @@ import contextlib
 import random
 import socket
 import struct
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ import pytest
 import raftclient
 from cluster.processes import Processes
 from raftd.transport.frames import Call, Hello, Messages, encode
-from tests.e2e.tools import status_of
+from tests.e2e.tools import eventually, status_of
 from tests.ports import HOST
 
 pytestmark = pytest.mark.e2e
@@ -85,6 +86,17 @@ def client(lone: Processes) -> Iterator[raftclient.Client]:
         yield client
 
 
+def says_ready(lone: Processes) -> bool:
+    """Ask over HTTP; soon after its start a node may not have found out yet."""
+    url = f"http://{HOST}:{lone.http_ports[0]}/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            return bool(answer.read() == b"ready\n")
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+
+
 def check_serving(lone: Processes, client: raftclient.Client) -> None:
     """The same process serves all three ports as if nothing had been."""
     before = client.incr("served")
@@ -93,9 +105,7 @@ def check_serving(lone: Processes, client: raftclient.Client) -> None:
     status = status_of(lone, 1)
     assert status is not None
     assert not status.trouble
-    url = f"http://{HOST}:{lone.http_ports[0]}/ready"
-    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
-        assert answer.read() == b"ready\n"
+    eventually(lambda: says_ready(lone), "it says ready")
     with connect(lone.peer_ports[0]) as connection:
         connection.sendall(encode(STRANGER))
         assert is_hung_up(connection)
