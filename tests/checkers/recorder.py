@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from tests.checkers.parts import Event, Fields, Filter
-    from tests.checkers.records import Meta, Outcome
+    from tests.checkers.records import Meta, Outcome, Record
 
 __all__ = ["Recorder", "load"]
 
@@ -47,11 +47,23 @@ class Recorder:
     """
 
     def __init__(self, now_us: Callable[[], int], meta: Meta) -> None:
-        self._now_us: Final = now_us
+        self.now_us: Final = now_us
         self._history: Final = history.History(meta=meta)
         self._open: Final[dict[int, Op]] = {}
         self._believed: Final[dict[int, Belief]] = {}
         self._next_id = 1
+
+    def next_id(self) -> int:
+        """Return an id that no operation has yet."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def add(self, record: Record) -> None:
+        """Note a record as it is; `next_id` and ``now_us`` are for those who make one.
+
+        An operation is noted once, when it has ended or nobody waits for it any more.
+        """
+        self._history.add(record)
 
     # --- operations --------------------------------------------------------------
 
@@ -69,12 +81,12 @@ class Recorder:
         Returns:
             The operation's id, for `end`.
         """
-        number = self._draw()
+        number = self.next_id()
         self._open[number] = Op(
             id=number,
             client=client,
             name=name,
-            call_us=self._now_us(),
+            call_us=self.now_us(),
             args=args or {},
             session=session,
         )
@@ -116,7 +128,7 @@ class Recorder:
         self._history.ops.append(
             msgspec.structs.replace(
                 begun,
-                return_us=None if outcome == "unknown" else self._now_us(),
+                return_us=None if outcome == "unknown" else self.now_us(),
                 outcome=outcome,
                 error=error,
                 revision=revision,
@@ -139,7 +151,7 @@ class Recorder:
         self._history.seen.append(
             Seen(
                 watcher=watcher,
-                at_us=self._now_us(),
+                at_us=self.now_us(),
                 what="began",
                 filter=filter_,
                 revision=from_rev,
@@ -167,7 +179,7 @@ class Recorder:
         self._history.seen.append(
             Seen(
                 watcher=watcher,
-                at_us=self._now_us(),
+                at_us=self.now_us(),
                 what=what,
                 revision=revision,
                 events=list(events),
@@ -191,7 +203,7 @@ class Recorder:
         self._history.observed.append(
             Observed(
                 observer=observer,
-                at_us=self._now_us(),
+                at_us=self.now_us(),
                 election=election,
                 epoch=epoch,
                 claimant=claimant,
@@ -213,7 +225,7 @@ class Recorder:
                 resource=resource,
                 claim=claim,
                 client=client,
-                at_us=self._now_us(),
+                at_us=self.now_us(),
                 token=token,
                 accepted=accepted,
             )
@@ -235,8 +247,8 @@ class Recorder:
         Returns:
             The belief, for `doubt`.
         """
-        number = self._draw()
-        now_us = self._now_us()
+        number = self.next_id()
+        now_us = self.now_us()
         self._believed[number] = Belief(
             what=what,
             name=name,
@@ -260,7 +272,7 @@ class Recorder:
         """
         held = self._believed.pop(belief, None)
         if held is not None:
-            end_us = self._now_us() if until_us is None else until_us
+            end_us = self.now_us() if until_us is None else until_us
             self._history.beliefs.append(
                 msgspec.structs.replace(held, until_us=max(held.from_us, end_us))
             )
@@ -295,7 +307,3 @@ class Recorder:
     def save(self, path: Path) -> None:
         """Write the history; see `history.save`."""
         history.save(self.history(), path)
-
-    def _draw(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
