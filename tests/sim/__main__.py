@@ -1,8 +1,10 @@
 """The command line of the simulator: ``python -m tests.sim --seed 1 --steps 20000``.
 
-With ``--planted NAME`` it says how soon it finds a bug that was put in on purpose.
-Prints what the seed drew, then one line per run. A failure prints the command that
-repeats it and the last events, one a line.
+``--soak --seeds N`` runs fresh seeds of this commit, ``--gate`` what each change has to
+pass, ``--pairs N`` seeds twice to see whether they are one run. ``--shrink`` makes a
+failing run small, and writes it down; ``--script FILE`` runs what was written down.
+``--planted NAME`` plants a bug of ``tests.mutants`` first. A failure prints the last
+events, one a line, and the command that repeats it.
 """
 
 from __future__ import annotations
@@ -10,90 +12,171 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from statistics import median_low
+from pathlib import Path
 
-from tests.sim.focus import narrowed
-from tests.sim.planted import PLANTED, planted
+from tests.mutants.catalogue import options_for, planted_named
+from tests.proof.results import append
+from tests.proof.seeds import commit_id, fresh_seeds
+from tests.sim.actions import load_script, save_script
 from tests.sim.run import Simulation
+from tests.sim.shrink import shrink
+from tests.sim.soak import STEPS, Case, gate, pairs, soak, soak_line
 
 __all__ = ["main"]
 
 
-def _run(seed: int, steps: int, *, is_traced: bool, is_quiet: bool) -> bool:
-    simulation = Simulation(seed)
+def _run(simulation: Simulation, steps: int, repeat: str, *, is_traced: bool) -> bool:
     world = simulation.world
     if is_traced:
         world.on_line = print
-    if not is_quiet:
-        print(f"seed {seed}")
-        print("\n".join(simulation.options.lines()))
-    begin = time.perf_counter()
+    begin_s = time.process_time()
     try:
         outcome = simulation.run(steps)
     except Exception as error:  # whatever it is, it is what this program looks for
-        print("\n".join(world.recent()))
-        print(f"FAIL seed={seed} step={world.steps} {type(error).__name__}: {error}")
-        print(f"repeat: python -m tests.sim --seed {seed} --steps {steps} --trace")
+        if not is_traced:
+            print("\n".join(world.recent()))
+        print(
+            f"FAIL seed={world.seed} step={world.steps} commit={commit_id()[:12]}"
+            f" {type(error).__name__}: {error}"
+        )
+        print(f"repeat: {repeat} --trace")
         if is_traced:
             raise
         return False
-    took_s = time.perf_counter() - begin
+    took_s = time.process_time() - begin_s
     print(
-        f"ok seed={seed} steps={outcome.steps} simulated_ms={outcome.time_ms}"
+        f"ok seed={world.seed} steps={outcome.steps} simulated_ms={outcome.time_ms}"
         f" terms={outcome.terms} entries={outcome.entries}"
         f" answered={outcome.answered} sessions={outcome.sessions}"
+        f" jobs={outcome.jobs} elected={outcome.elected}"
         f" installs={outcome.installs} changes={outcome.changes}"
         f" events_per_s={outcome.steps / took_s:.0f} hash={outcome.trace_hash}"
     )
     return True
 
 
-def _seek(name: str, first: int, seeds: int, steps: int) -> bool:
-    """Plant a bug, and say how many seeds and how much time it takes to find it."""
-    gaps: list[int] = []
-    last = first - 1
-    begin_s = time.process_time()
-    for seed in range(first, first + seeds):
-        try:
-            with planted(name):
-                Simulation(seed, narrowed(name, seed)).run(steps)
-        except (AssertionError, LookupError):
-            gaps.append(seed - last)
-            last = seed
-    took_s = time.process_time() - begin_s
-    if gaps:
-        each_s = took_s / len(gaps)
-        print(
-            f"{name} median_seeds={median_low(gaps)} found={len(gaps)}/{seeds}"
-            f" cpu_s_each={each_s:.1f}"
-        )
-    else:
-        print(f"{name} found=0/{seeds}")
-    return bool(gaps)
+def _run_seeds(options: argparse.Namespace) -> bool:
+    first = options.seed[0]
+    seeds = list(range(first, first + (options.seeds or 1)))
+    swarm = "narrow" if options.narrow else "wide"
+    name = options.planted or ""
+    are_good = []
+    for seed in options.seed[1:] + seeds:
+        case = Case(seed, options.steps, swarm, options.files)
+        simulation, command = case.simulation(), case.command
+        if name:
+            simulation = Simulation(seed, options_for(name, seed))
+            command = f"{command} --planted {name}"
+        if len(seeds) == 1:
+            print(f"seed {seed} commit {commit_id()[:12]}")
+            print("\n".join(simulation.options.lines()))
+        with planted_named(name):
+            is_good = _run(simulation, case.steps, command, is_traced=options.trace)
+        are_good.append(is_good)
+    return all(are_good)
+
+
+def _print_hashes(options: argparse.Namespace) -> bool:
+    for seed in options.seed:
+        print(Case(seed, options.steps).simulation().run(options.steps).trace_hash)
+    return True
+
+
+def _soak(options: argparse.Namespace) -> bool:
+    seeds = fresh_seeds("sim_a", options.seeds or 1000, options.commit)
+    begin_s = time.monotonic()
+    found = soak(
+        seeds[options.first :],
+        steps=options.steps,
+        minutes=options.minutes,
+        jobs=options.jobs,
+    )
+    took_s = time.monotonic() - begin_s
+    print(soak_line(found, took_s))
+    if options.results is not None:
+        command = f"python -m tests.sim --soak --seeds {options.seeds}"
+        append(options.results, [found.row(took_s, command)])
+    return not found.failures
+
+
+def _pairs(options: argparse.Namespace) -> bool:
+    count = options.pairs
+    differing = pairs(fresh_seeds("sim_a/pairs", count, options.commit), options.steps)
+    for line in differing:
+        print(f"FAIL {line}")
+    print(f"simulator A: {count} pairs, {len(differing)} are two runs")
+    return not differing
+
+
+def _shrink(options: argparse.Namespace) -> bool:
+    """Make a failing run small; tell whether there was one."""
+    seed, name = options.seed[0], options.planted or ""
+    case = Case(seed, options.steps, "narrow" if options.narrow else "wide")
+    drawn = options_for(name, seed) if name else case.simulation().options
+    with planted_named(name):
+        found = shrink(seed, drawn, options.steps, name)
+    if found is None:
+        print(f"seed {seed} does not fail in {options.steps} steps")
+        return False
+    path = options.out or Path(f"sim-{seed}.json")
+    save_script(path, found.script)
+    print("\n".join(found.lines))
+    print(f"repeat: python -m tests.sim --script {path} --trace")
+    return True
+
+
+def _follow(options: argparse.Namespace) -> bool:
+    script = load_script(options.script)
+    print(f"script of {script.commit or 'no commit'}: {script.failure}")
+    with planted_named(script.planted):
+        simulation = Simulation(script.seed, script.options, script)
+        repeat = f"python -m tests.sim --script {options.script}"
+        return _run(simulation, 0, repeat, is_traced=options.trace)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    add = parser.add_argument
+    add("--seed", type=int, nargs="+", default=[1])
+    add("--seeds", type=int, help="runs, from --seed on; fresh ones of a soak")
+    add("--steps", type=int, default=STEPS, help="events of a run, about")
+    add("--trace", action="store_true", help="print every event")
+    add("--narrow", action="store_true", help="draw from fewer ranges")
+    add("--files", choices=["model", "real"], default="model", help="what disks are")
+    add("--planted", help="the bug that a run to be made small was found with")
+    add("--soak", action="store_true", help="run fresh seeds of this commit")
+    add("--commit", help="of another commit")
+    add("--first", type=int, default=0, help="pass over so many of them")
+    add("--minutes", type=float, help="begin nothing after so long")
+    add("--jobs", type=int, default=1, help="processes")
+    add("--results", type=Path, help="add a row to this file")
+    add("--gate", action="store_true", help="what each change has to pass")
+    add("--pairs", type=int, default=0, help="run so many fresh seeds twice")
+    add("--hashes", action="store_true", help="print trace hashes only")
+    add("--shrink", action="store_true", help="make a run that fails small")
+    add("--out", type=Path, help="where the small one goes")
+    add("--script", type=Path, help="run what was written down")
+    return parser
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one seed, or several from one on; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=20_000, help="events of a run")
-    parser.add_argument("--seeds", type=int, default=1, help="runs, from --seed on")
-    parser.add_argument("--trace", action="store_true", help="print every event")
-    parser.add_argument("--planted", help="look for a planted bug, or for all")
-    options = parser.parse_args(args)
-    if options.planted:
-        names = sorted(PLANTED) if options.planted == "all" else [options.planted]
-        found = [
-            _seek(name, options.seed, options.seeds, options.steps) for name in names
-        ]
-        return 0 if any(found) else 1
-    failed = 0
-    for seed in range(options.seed, options.seed + options.seeds):
-        is_good = _run(
-            seed, options.steps, is_traced=options.trace, is_quiet=options.seeds > 1
-        )
-        failed += not is_good
-    return 1 if failed else 0
+    """Do what was asked; return the exit code."""
+    options = _parser().parse_args(args)
+    if options.gate:
+        is_good = gate(max(2, options.jobs))
+    elif options.soak:
+        is_good = _soak(options)
+    elif options.pairs:
+        is_good = _pairs(options)
+    elif options.hashes:
+        is_good = _print_hashes(options)
+    elif options.shrink:
+        is_good = _shrink(options)
+    elif options.script:
+        is_good = _follow(options)
+    else:
+        is_good = _run_seeds(options)
+    return 0 if is_good else 1
 
 
 if __name__ == "__main__":

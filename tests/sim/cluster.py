@@ -152,6 +152,17 @@ class Cluster:
                 break
         return needed
 
+    def may_lose(self, node: SimNode) -> bool:
+        """Tell whether the disk of one node may be damaged: the atlas."""
+        if not self.is_known():
+            return False
+        sound = [
+            n
+            for n, each in self.nodes.items()
+            if not each.disk.is_damaged and each is not node
+        ]
+        return all(is_quorum(config, sound) for config in self.needed())
+
     def _deliver(self, message: Message) -> None:
         node = self.nodes[message.dst]
         if not self._is_barred(node, message.src):

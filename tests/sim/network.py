@@ -44,6 +44,7 @@ class Network:
         self.serve: Callable[[int, int, bytes, Callable[[bytes], None]], None] = _drop
         """Hands a call (dst, src, request, answer) to the node that is asked."""
         self._rng: Final = world.rng("net")
+        self._late_rng: Final = world.rng("net/late")
         self._blocked: Final[dict[tuple[int, int], None]] = {}
         self._past: Final[list[_Packet]] = []
         self._last_us: Final[dict[tuple[int, int], int]] = {}
@@ -122,7 +123,9 @@ class Network:
             past[rng.randrange(_PAST_MAX)] = packet
         if rng.random() < self._options.replay:
             delay_us = self._delay_us()
-            self._world.after(delay_us, "replay", self._arrive, rng.choice(past))
+            if late_us := self._options.replay_late_us:
+                delay_us += self._late_rng.randrange(late_us)
+            self._world.after(delay_us, "replay", self._take_in, rng.choice(past))
 
     def _delay_us(self) -> int:
         rng, options = self._rng, self._options
@@ -138,7 +141,14 @@ class Network:
             at_us = max(world.now_us + delay_us, self._last_us.get(link, 0))
             self._last_us[link] = at_us
             delay_us = at_us - world.now_us
-        world.after(delay_us, "packet", self._arrive, packet)
+        world.after(
+            delay_us, "packet", self._arrive if self.is_calm else self._take_in, packet
+        )
+
+    def _take_in(self, packet: _Packet) -> None:
+        """Take in what was sent before all was well, unless it is lost with that."""
+        if not (self.is_calm and self._options.heal_drops):
+            self._arrive(packet)
 
     def _arrive(self, packet: _Packet) -> None:
         src, dst, data = packet

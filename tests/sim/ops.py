@@ -24,6 +24,8 @@ class Tally:
     begun: int = 0
     answered: int = 0
     sessions: int = 0
+    jobs: int = 0
+    elected: int = 0
     floor: int = 0
     """The highest revision that any answered operation has shown."""
     counts: dict[bytes, int] = dataclasses.field(default_factory=dict)

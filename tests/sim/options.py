@@ -66,6 +66,17 @@ class Options:
     bars_removed: bool
     is_managed: bool
     """The production manager plans changes, promotes, and says farewell."""
+    shapes: tuple[str, ...] = ()
+    """Of partitions; see ``shapes``."""
+    replay_late_us: int = 0
+    """So late at the most what is repeated comes again, beside what links take."""
+    heal_drops: bool = False
+    """What is on its way when all is well again is lost: it may be that of a leader
+    who is gone, and last longer than those who believe in him may wait."""
+    workers: int = 0
+    candidates: int = 0
+    files: str = "model"
+    """``real``: the production stores on files."""
 
     @property
     def election_us(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from raftd.node.replica import Replica
+from tests.sim.actions import Action, Script
 from tests.sim.clients import Client
 from tests.sim.cluster import Cluster
 from tests.sim.configs import is_quorum
@@ -25,10 +26,11 @@ from tests.sim.node import SimNode
 from tests.sim.ops import COUNTERS, KEYS, Tally
 from tests.sim.options import Options, draw_options
 from tests.sim.session import Beliefs
+from tests.sim.swarm import widen
 from tests.sim.virtual import virtual
 from tests.sim.world import SimFailure, World
 
-__all__ = ["Outcome", "Simulation"]
+__all__ = ["Outcome", "Simulation", "swarm_options"]
 
 _SAFETY_SHARE: Final = 0.7
 _LEADER_TIMEOUTS: Final = 10
@@ -51,19 +53,41 @@ class Outcome:
     sessions: int
     installs: int
     changes: int
+    jobs: int
+    elected: int
     trace_hash: str
 
 
 class Simulation:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        options: Options | None = None,
+        script: Script | None = None,
+    ) -> None:
+        """Make it; whatever is not given is drawn.
+
+        Args:
+            seed: Decides all draws.
+            options: Instead of drawn ones.
+            script: What is done to the cluster, instead of draws; see ``follow``.
+        """
         self.world: Final = World(seed)
-        self.options: Final = options or draw_options(self.world.rng("options"))
+        self.options: Final = options or swarm_options(seed)
+        self.actions: Final[list[Action]] = []
+        """What was done to the cluster so far."""
+        self.heal_us: int | None = None
+        self._script: Final = script
         self.invariants: Final = Invariants(self.world)
         self.cluster: Final = Cluster(self.world, self.options, self.invariants)
-        self.faults: Final = Faults(self.world, self.options, self.cluster)
-        self.changes: Final = Changes(self.world, self.options, self.cluster)
+        self.faults: Final = Faults(
+            self.world, self.options, self.cluster, self.actions.append
+        )
+        self.changes: Final = Changes(
+            self.world, self.options, self.cluster, self.actions.append
+        )
         self.tally: Final = Tally()
         beliefs: Beliefs = {}
         self.clients: Final = [
@@ -95,8 +119,9 @@ class Simulation:
     def _run(self, steps: int) -> Outcome:
         self.begin()
         world = self.world
-        while world.steps < steps * _SAFETY_SHARE:
-            world.step()
+        if not self._hurt(steps):
+            return self._outcome()
+        self.heal_us = world.now_us
         self.changes.is_over = True
         core = self._choose_core()
         world.note(f"heal {[node.node_id for node in core]}")
@@ -105,6 +130,23 @@ class Simulation:
         self.faults.heal_rest()
         self._await(self._is_at_rest_with_all, "all together")
         self._check_end(self._members())
+        return self._outcome()
+
+    def _hurt(self, steps: int) -> bool:
+        """Run the first phase; False: there is no other."""
+        world, script = self.world, self._script
+        if script is None:
+            while world.steps < steps * _SAFETY_SHARE:
+                world.step()
+            return True
+        heal_us, until_us = script.heal_us, script.until_us
+        assert heal_us is not None or until_us is not None, "it ends some time"
+        while world.next_us <= (heal_us if heal_us is not None else until_us or 0):
+            world.step()
+        return heal_us is not None
+
+    def _outcome(self) -> Outcome:
+        world = self.world
         return Outcome(
             world.seed,
             world.steps,
@@ -115,6 +157,8 @@ class Simulation:
             self.tally.sessions,
             self.invariants.installs,
             self.invariants.configs.count,
+            self.tally.jobs,
+            self.tally.elected,
             world.trace_hash,
         )
 
@@ -124,8 +168,12 @@ class Simulation:
             node.start()
         for client in self.clients:
             client.start()
-        self.faults.start()
-        self.changes.start()
+        if self._script is not None:
+            self.faults.follow(self._script.actions)
+            self.changes.follow(self._script.actions)
+        else:
+            self.faults.start()
+            self.changes.start()
 
     # --- the end ------------------------------------------------------------------
 
@@ -225,6 +273,12 @@ class Simulation:
                 raise SimFailure(
                     f"{key!r} counts {model.count(key)}, acknowledged are {count}"
                 )
+
+
+def swarm_options(seed: int) -> Options:
+    """Draw a run's parameters from the whole swarm."""
+    world = World(seed)
+    return widen(draw_options(world.rng("options")), world.rng("options/wide"))
 
 
 def _may_propose(node: SimNode) -> bool:

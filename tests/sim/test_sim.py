@@ -1,30 +1,29 @@
 """Fixed seeds of the simulator hold, and equal seeds are equal runs.
 
 Every seed that ever failed joins the list. What a seed means changes with the draws of
-the simulator; the bugs themselves stay, planted again, in ``test_planted``.
+the simulator; the bugs themselves stay, planted again, in ``tests.mutants``.
 """
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.sim.__main__ import main
 from tests.sim.run import Simulation
+from tests.sim.soak import Case, differences, failed_cases, pairs, run_case
 
 _STEPS = 10_000
-_SEEDS = (*range(1, 41), 172, 182, 285, 408)
-_ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("seed", _SEEDS)
+@pytest.mark.parametrize("seed", range(1, 31))
 def test_every_promise_holds_and_the_cluster_recovers(seed: int) -> None:
     outcome = Simulation(seed).run(_STEPS)
     assert outcome.entries > 0
+
+
+@pytest.mark.parametrize("case", failed_cases(), ids=str)
+def test_what_ever_failed_holds(case: Case) -> None:
+    assert run_case(case).failure == ""
 
 
 def test_the_seeds_reach_what_they_are_for() -> None:
@@ -44,21 +43,13 @@ def test_the_same_seed_is_the_same_run(seed: int) -> None:
 
 
 def test_the_order_of_hashes_changes_nothing() -> None:
-    command = [sys.executable, "-m", "tests.sim", "--seed", "5", "--seeds", "4"]
-    hashes = []
-    for hash_seed in ("1", "2"):
-        done = subprocess.run(
-            [*command, "--steps", "5000"],
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        hashes.append([line.rsplit("hash=")[-1] for line in done.stdout.splitlines()])
-    assert hashes[0] == hashes[1]
-    assert len(hashes[0]) == 4
+    assert pairs([5, 6, 7, 8], 5000) == []
+
+
+def test_a_run_that_hashes_otherwise_is_told() -> None:
+    told = differences([5, 6], ["a", "b"], ["a", "c"])
+    assert told == ["seed 6 is two runs: b c"]
+    assert differences([5, 6], ["a"], ["a"]) == ["a run of [5, 6] ended early"]
 
 
 def test_a_failure_says_how_to_repeat_it(
@@ -72,4 +63,4 @@ def test_a_failure_says_how_to_repeat_it(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "repeat: python -m tests.sim --seed 6 --steps 500 --trace"
     assert lines[-2].startswith("FAIL seed=6 ")
-    assert sum(" ms  " in line for line in lines) == 50
+    assert sum(" ms  " in line for line in lines) == 200

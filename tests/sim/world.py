@@ -19,7 +19,9 @@ from typing import Any, Final
 
 __all__ = ["SimFailure", "World"]
 
-_RECENT_MAX: Final = 50
+_RECENT_MAX: Final = 200
+_LAST: Final = 1 << 60
+"""Behind whatever else happens at an instant."""
 
 _Event = tuple[int, int, str, Callable[..., None], tuple[Any, ...]]
 
@@ -56,6 +58,20 @@ class World:
         self._sequence += 1
         event = (self.now_us + delay_us, self._sequence, label, action, args)
         heapq.heappush(self._heap, event)
+
+    def at_last(
+        self, at_us: int, label: str, action: Callable[..., None], *args: Any
+    ) -> None:
+        """Have something happen at an instant, after all else that happens then."""
+        assert at_us >= self.now_us, "nothing happens in the past"
+        self._sequence += 1
+        event = (at_us, _LAST + self._sequence, label, action, args)
+        heapq.heappush(self._heap, event)
+
+    @property
+    def next_us(self) -> int:
+        """When the next event happens."""
+        return self._heap[0][0]
 
     def step(self) -> None:
         """Let the next event happen."""
