@@ -38,7 +38,7 @@ class Processes:
             size: How many nodes.
             flags: More flags of ``raftd serve``, for all nodes.
         """
-        ports = free_ports(3 * size)
+        ports = self.new_ports(3 * size)
         self._folder = folder
         self._flags = tuple(flags)
         self._first_size = size
@@ -61,19 +61,28 @@ class Processes:
     @property
     def endpoints(self) -> str:
         """What a client connects to."""
-        return ",".join(f"{_HOST}:{port}" for port in self.client_ports)
+        return ",".join(map(self.endpoint, self.ids))
 
     def endpoint(self, node_id: int) -> str:
         """Where one node serves clients."""
-        return f"{_HOST}:{self.client_ports[node_id - 1]}"
+        return f"{self.host(node_id)}:{self.client_ports[node_id - 1]}"
 
     def peer_address(self, node_id: int) -> str:
         """Where one node listens for the others."""
-        return f"{_HOST}:{self.peer_ports[node_id - 1]}"
+        return f"{self.host(node_id)}:{self.peer_ports[node_id - 1]}"
+
+    def host(self, node_id: int) -> str:
+        """Where a node is."""
+        assert node_id > 0, "nodes count from 1"
+        return _HOST
+
+    def new_ports(self, count: int) -> list[int]:
+        """Choose ports that nobody else listens on."""
+        return free_ports(count)
 
     def add(self) -> int:
         """Choose ports for one node more; returns its number here."""
-        client, peer, http = free_ports(3)
+        client, peer, http = self.new_ports(3)
         self.client_ports.append(client)
         self.peer_ports.append(peer)
         self.http_ports.append(http)
@@ -104,9 +113,9 @@ class Processes:
             *(sys.executable, "-m", "raftd.server.main", "serve"),
             *self._whom_to_meet(node_id),
             *("--cluster", "local", "--data-dir", str(self.data_dir(node_id))),
-            *("--client-listen", f"{_HOST}:{self.client_ports[index]}"),
-            *("--peer-listen", f"{_HOST}:{self.peer_ports[index]}"),
-            *("--http-listen", f"{_HOST}:{self.http_ports[index]}"),
+            *("--client-listen", self.endpoint(node_id)),
+            *("--peer-listen", self.peer_address(node_id)),
+            *("--http-listen", f"{self.host(node_id)}:{self.http_ports[index]}"),
             *self.frugal_flags(node_id),
             *self._flags,
         ]
@@ -121,12 +130,10 @@ class Processes:
         if number > self._first_size:
             node_id = self._node_ids.get(number, number)
             others = [n for n in self.running or self.ids if n != number]
-            seeds = [self.peer_ports[n - 1] for n in others[:9]]
-            join = ",".join(f"{_HOST}:{port}" for port in seeds)
+            join = ",".join(map(self.peer_address, others[:9]))
             return ["--node-id", str(node_id), "--join", join]
         members = ",".join(
-            f"{i}=n{i}@{_HOST}:{self.peer_ports[i - 1]}"
-            f"/{_HOST}:{self.client_ports[i - 1]}"
+            f"{i}=n{i}@{self.peer_address(i)}/{self.endpoint(i)}"
             for i in range(1, self._first_size + 1)
         )
         return ["--node-id", str(number), "--members", members]
