@@ -302,8 +302,11 @@ class Core:
 def _bind(
     call: Call, held: Held, call_soon: Callable[[Callable[[], None]], None]
 ) -> None:
+    def fail() -> None:
+        call.fail(held.error(may_be_applied=call.may_be_applied))
+
     def lost() -> None:
-        call_soon(lambda: call.fail(held.error()))
+        call_soon(fail)
 
     held.on_lost(lost)
     call.future.add_done_callback(lambda _: held.forget(lost))

@@ -81,7 +81,9 @@ async def _settle(
         else:
             call.fail(error)
     else:
-        reply = sessions_pb2.StreamReply(tag=call.tag)
+        reply = sessions_pb2.StreamReply(
+            tag=call.tag, revision=response.header.revision
+        )
         getattr(reply, kind).CopyFrom(response)
         call.answer(reply)
 

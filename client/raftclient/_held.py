@@ -57,10 +57,19 @@ class Claim:
         if self.is_lost():
             raise self.error()
 
-    def error(self) -> RaftError:
-        """Say why it was lost; a fresh exception each time."""
-        assert self._lost is not None, f"{self.what} is not lost"
-        return self._lost.fresh()
+    def error(self, *, may_be_applied: bool = False) -> RaftError:
+        """Say why it was lost; a fresh exception each time.
+
+        Args:
+            may_be_applied: It ends a call that the cluster may have applied before.
+        """
+        lost = self._lost
+        assert lost is not None, f"{self.what} is not lost"
+        if not may_be_applied:
+            return lost.fresh()
+        return type(lost)(
+            lost.message, reason=lost.reason, applied="unknown", details=lost.details
+        )
 
     def lose(self, why: RaftError) -> None:
         """Count it as lost, and tell whoever listens; once."""

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from raftclient import OutcomeUnknown, aio
+from raftclient import LeaseLost, OutcomeUnknown, aio
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act
+from tests.workload.tap import TappedClient, noting
 
 
 async def test_later_calls_get_a_new_session(
@@ -41,6 +42,42 @@ async def test_a_write_applied_before_the_end_gets_its_first_answer(
     assert [body.key for body in cluster.state.of_kind("put_key")] == [b"a", b"b"]
     (asked,) = cluster.nodes[1].unary_calls
     assert asked.write.number == 2
+
+
+async def test_a_first_answer_found_later_says_its_revision(
+    cluster: FakeCluster,
+) -> None:
+    async with TappedClient(cluster.endpoints) as client:
+        await client.put("a", "1")
+        cluster.state.behave = lambda request: Act.HOLD
+        with noting() as note:
+            waiting = asyncio.create_task(client.put("b", "2"))
+        await cluster.until(lambda: cluster.held)
+        with cluster.state.changed:
+            stream, request = cluster.held.pop()
+            stream.apply(request, is_silent=True)
+            (session,) = cluster.state.sessions.values()
+            session.answers[request.number].put_key.header.revision = 777
+            cluster.state.expire_all()
+            cluster.state.behave = lambda request: Act.ANSWER
+        cluster.cut_streams()
+        await waiting
+    assert note.revision == 777
+
+
+async def test_a_claim_that_was_asked_for_before_the_end_may_have_been_granted(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    """It ended with the session; that it never was would be another thing to say."""
+    await client.session()
+    cluster.state.behave = lambda request: Act.HOLD
+    waiting = asyncio.create_task(client.lock("reports").acquire())
+    await cluster.until(lambda: cluster.held)
+    cluster.state.expire_all()
+    cluster.cut_streams()
+    with pytest.raises(LeaseLost) as raised:
+        await waiting
+    assert raised.value.applied == "unknown"
 
 
 async def test_a_write_never_applied_is_made_anew_in_the_next_session(

@@ -75,7 +75,10 @@ class Note:
     @property
     def was_sent_again(self) -> bool:
         """Whether the answer may have been made later than the change."""
-        return self._call is None or self._call.unsettled_sends > 1
+        session, call = self._session, self._call
+        if session is None or session.over is not None or call is None:
+            return True
+        return call.unsettled_sends > 1
 
 
 _noting: Final[contextvars.ContextVar[Note | None]] = contextvars.ContextVar(
