@@ -84,6 +84,12 @@ class SoloNode:
         self._is_turn_due = False
         self._came_in = asyncio.Event()
         self._watch_closed = asyncio.Event()
+        self._deadline: asyncio.Timeout | None = None
+
+    def give_up(self) -> None:
+        """Have the deadline of the newest unary write pass."""
+        assert self._deadline is not None, "a write is under way"
+        self._deadline.reschedule(asyncio.get_running_loop().time())
 
     async def has_writes(self, count: int) -> None:
         """Wait until so many writes have come in."""
@@ -125,7 +131,7 @@ class SoloNode:
         sink = FutureSink()
         self.submit(call, sink, 0)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as self._deadline:
                 return await sink.future
         except TimeoutError:
             refusal = Refusal(

@@ -170,7 +170,7 @@ class FakeNode:
                 abort(context, refusal("RESERVATION_LOST"))
             return queues_pb2.ExtendJobResponse(
                 header=self.header(),
-                remaining_ms=600,
+                remaining_ms=state.extension_ms,
                 cancel_requested=state.wants_cancel,
             )
 

@@ -75,6 +75,7 @@ class FakeState:
         self.extensions: list[int] = []
         self.renews = True
         self.extends = True
+        self.extension_ms = 600
         self.wants_cancel = False
         self.behave: Behave = lambda request: Act.ANSWER
         self.leaderless_keys: set[bytes] = set()
@@ -86,7 +87,7 @@ class FakeState:
             tuple[queues_pb2.ReserveJobsRequest, Callable[[], None]]
         ] = deque()
 
-    def until(self, condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    def until(self, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
         """Wait until something is so; blocks its thread."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout_s):

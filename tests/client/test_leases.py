@@ -14,17 +14,20 @@ from raftclient.errors import Unavailable
 from tests.client.fake_server import FakeCluster
 
 TTL_S = 1.0
+KEPT_S = 2.5
+"""Of what must not be lost: long beside any moment in which this process stands still.
+"""
 
 
 async def test_a_session_is_kept_while_its_loop_is_blocked(
     cluster: FakeCluster,
 ) -> None:
-    async with aio.connect(cluster.endpoints, ttl_s=TTL_S) as client:
+    async with aio.connect(cluster.endpoints, ttl_s=KEPT_S) as client:
         session = await client.session()
         begun_s = boottime_s()
-        cluster.state.until(lambda: boottime_s() - begun_s > 1.5 * TTL_S)
+        cluster.state.until(lambda: boottime_s() - begun_s > 1.2 * KEPT_S)
+        cluster.state.until(lambda: len(cluster.state.renewals) >= 5)
         session.check()
-        assert len(cluster.state.renewals) >= 5
         await client.put("a", "1")
     assert len(set(cluster.state.renewals)) == 1
 
@@ -33,12 +36,12 @@ async def test_the_holder_is_told_before_the_ttl_ends_though_its_loop_is_blocked
     cluster: FakeCluster,
 ) -> None:
     told = threading.Event()
+    cluster.state.renews = False
     async with aio.connect(cluster.endpoints, ttl_s=TTL_S) as client:
         session = await client.session()
         granted_s = boottime_s()
-        cluster.state.renews = False
         session.on_lost(told.set)
-        assert told.wait(10), "the keeper calls, not the loop"
+        assert told.wait(60), "the keeper calls, not the loop"
         assert session.held.deadline_s <= granted_s + TTL_S - margin_s(TTL_S)
         assert session.is_lost
         with pytest.raises(LeaseLost):
@@ -55,14 +58,14 @@ async def test_losing_a_lock_cancels_the_body_and_raises_lease_lost(
     async def hold(client: aio.Client) -> None:
         nonlocal cancelled
         async with client.lock("x"):
-            cluster.state.renews = False
+            cluster.state.expire_all()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 cancelled = True
                 raise
 
-    async with aio.connect(cluster.endpoints, ttl_s=TTL_S) as client:
+    async with aio.connect(cluster.endpoints, ttl_s=KEPT_S) as client:
         with pytest.raises(LeaseLost):
             await hold(client)
         task = asyncio.current_task()
@@ -79,7 +82,7 @@ async def test_a_body_that_ends_after_the_loss_still_hears_of_it(
     async def hold(client: aio.Client) -> None:
         async with client.lock("x", on_lost=told.set) as grant:
             cluster.state.renews = False
-            assert told.wait(10)
+            assert told.wait(60)
             with pytest.raises(LeaseLost):
                 grant.fence()
 
@@ -93,21 +96,21 @@ async def test_the_bodys_own_error_wins_over_the_loss(cluster: FakeCluster) -> N
 
     async def hold(client: aio.Client) -> None:
         async with client.lock("x", on_lost=told.set):
-            cluster.state.renews = False
-            assert told.wait(10)
+            cluster.state.expire_all()
+            assert told.wait(60)
             raise KeyError
 
-    async with aio.connect(cluster.endpoints, ttl_s=TTL_S) as client:
+    async with aio.connect(cluster.endpoints, ttl_s=KEPT_S) as client:
         with pytest.raises(KeyError):
             await hold(client)
 
 
 async def test_a_lock_waited_for_ends_with_the_session(cluster: FakeCluster) -> None:
     cluster.state.lock_holders["x"] = 1
-    async with aio.connect(cluster.endpoints, ttl_s=TTL_S) as client:
+    async with aio.connect(cluster.endpoints, ttl_s=KEPT_S) as client:
         waiting = asyncio.create_task(client.lock("x").acquire())
         await cluster.until(lambda: cluster.state.lock_line)
-        cluster.state.renews = False
+        cluster.state.expire_all()
         with pytest.raises(LeaseLost):
             await waiting
 
@@ -115,7 +118,7 @@ async def test_a_lock_waited_for_ends_with_the_session(cluster: FakeCluster) -> 
 async def test_renewals_go_to_the_next_endpoint_when_one_is_down(
     three: FakeCluster,
 ) -> None:
-    async with aio.connect(three.endpoints, ttl_s=TTL_S) as client:
+    async with aio.connect(three.endpoints, ttl_s=KEPT_S) as client:
         session = await client.session()
         three.leader = 2
         three.nodes[1].stop()
@@ -128,11 +131,11 @@ async def test_a_session_that_the_cluster_ended_is_lost_at_the_next_renewal(
     cluster: FakeCluster,
 ) -> None:
     told = threading.Event()
-    async with aio.connect(cluster.endpoints, ttl_s=TTL_S) as client:
+    async with aio.connect(cluster.endpoints, ttl_s=KEPT_S) as client:
         session = await client.session()
         session.on_lost(told.set)
         cluster.state.expire_all()
-        assert told.wait(10)
+        assert told.wait(60)
         assert cluster.state.renewals
         again = await client.session()
         assert again.lease_id != session.lease_id
@@ -140,7 +143,7 @@ async def test_a_session_that_the_cluster_ended_is_lost_at_the_next_renewal(
 
 async def test_a_lease_is_granted_renewed_and_revoked(cluster: FakeCluster) -> None:
     async with aio.connect(cluster.endpoints) as client:
-        async with client.lease(TTL_S) as lease:
+        async with client.lease(KEPT_S) as lease:
             await cluster.until(
                 lambda: cluster.state.renewals.count(lease.lease_id) > 2
             )

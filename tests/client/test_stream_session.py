@@ -13,6 +13,7 @@ from raftclient import (
     Unavailable,
     aio,
 )
+from raftclient._window import Call, Window
 from raftpb.v1.common_pb2 import Refusal
 from raftpb.v1.sessions_pb2 import StreamRequest
 from tests.client.fake_server import FakeCluster
@@ -21,6 +22,24 @@ from tests.client.fake_state import Act, refusal
 
 def numbers(cluster: FakeCluster) -> list[int]:
     return [each.number for each in cluster.state.applied]
+
+
+class Deadlines:
+    """Lets the deadlines of a client's calls pass when a test says so."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._calls: list[Call] = []
+        add = Window.add
+
+        def seen(window: Window, call: Call) -> None:
+            self._calls.append(call)
+            add(window, call)
+
+        patch.setattr(Window, "add", seen)
+
+    def pass_now(self) -> None:
+        for call in self._calls:
+            call.deadline_s = 0.0
 
 
 async def test_writes_are_numbered_from_one(
@@ -211,46 +230,64 @@ async def test_a_deadline_before_anything_was_sent_means_not_applied(
 
 
 async def test_a_deadline_after_a_refusal_means_not_applied(
-    cluster: FakeCluster, client: aio.Client
+    cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = 0
+    deadlines = Deadlines(monkeypatch)
+    refused = greeted = 0
 
     def behave(request: StreamRequest) -> Refusal:
-        nonlocal refused
+        nonlocal refused, greeted
         refused += 1
+        greeted = len(cluster.hellos)
         cluster.leader = 0  # so it cannot be sent again before the deadline
         return refusal("OVERLOADED")
 
     cluster.state.behave = behave
+    putting = asyncio.create_task(client.put("a", "1"))
+    # Who greets anew has heard the refusal.
+    await cluster.until(lambda: greeted and len(cluster.hellos) > greeted)
+    deadlines.pass_now()
     with pytest.raises(Unavailable) as raised:
-        await client.put("a", "1", timeout_s=0.5)
+        await putting
     assert raised.value.applied == "no"
     assert refused == 1
 
 
 async def test_a_refusal_says_nothing_of_an_earlier_sending(
-    cluster: FakeCluster, client: aio.Client
+    cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    deadlines = Deadlines(monkeypatch)
     acts = iter([Act.APPLY_AND_CUT])
+    greeted = 0
 
     def behave(request: StreamRequest) -> Act | Refusal:
+        nonlocal greeted
         act = next(acts, None)
         if act is None:
+            greeted = len(cluster.hellos)
             cluster.leader = 0  # so it cannot be sent again before the deadline
         return act or refusal("OVERLOADED")
 
     cluster.state.behave = behave
+    putting = asyncio.create_task(client.put("a", "1"))
+    # Who greets anew has heard the refusal.
+    await cluster.until(lambda: greeted and len(cluster.hellos) > greeted)
+    deadlines.pass_now()
     with pytest.raises(OutcomeUnknown):
-        await client.put("a", "1", timeout_s=0.5)
+        await putting
     assert cluster.state.keys == {b"a": b"1"}
 
 
 async def test_a_deadline_after_sending_means_outcome_unknown(
-    cluster: FakeCluster, client: aio.Client
+    cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    deadlines = Deadlines(monkeypatch)
     cluster.state.behave = lambda request: Act.HOLD
+    putting = asyncio.create_task(client.put("a", "1"))
+    await cluster.until(lambda: cluster.held)
+    deadlines.pass_now()
     with pytest.raises(OutcomeUnknown) as raised:
-        await client.put("a", "1", timeout_s=0.2)
+        await putting
     assert raised.value.applied == "unknown"
     cluster.state.behave = lambda request: Act.ANSWER
     await client.put("b", "1")

@@ -15,6 +15,9 @@ from raftpb.v1.sessions_pb2 import StreamRequest
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act, Behave, refusal
 
+KEPT_MS = 2400
+"""Of a reservation that must not be lost: long beside any moment of standing still."""
+
 
 @asynccontextmanager
 async def working(worker: aio.Worker) -> AsyncIterator[asyncio.Task[None]]:
@@ -102,8 +105,9 @@ async def test_a_long_job_is_extended_though_the_handler_blocks_the_loop(
     async def handler(job: ReservedJob) -> None:
         cluster.state.until(lambda: len(cluster.state.extensions) >= 4)
 
+    cluster.state.extension_ms = KEPT_MS
     async with working(client.worker("q", handler)):
-        cluster.state.enqueue(b"long", reservation_ms=600)
+        cluster.state.enqueue(b"long", reservation_ms=KEPT_MS)
         await cluster.until(lambda: cluster.state.of_kind("complete_job"))
     assert len(cluster.state.of_kind("complete_job")) == 1
 
@@ -140,7 +144,7 @@ async def test_a_cancelled_job_is_stopped_and_confirmed(
 
     cluster.state.wants_cancel = True
     async with working(client.worker("q", handler)):
-        cluster.state.enqueue(b"a", reservation_ms=600)
+        cluster.state.enqueue(b"a", reservation_ms=KEPT_MS)
         await cluster.until(lambda: cluster.state.of_kind("release_job"))
     assert reasons == [CANCEL_REQUESTED]
 

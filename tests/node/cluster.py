@@ -1,4 +1,10 @@
-"""Real nodes in one process: real stores, real links on loopback, no gRPC."""
+"""Real nodes in one process: real stores, real links on loopback, no gRPC.
+
+Rules: who leads is not changed by a machine that is slow, as the timeout of elections
+is longer than any moment for which a test's process stands still. Nobody waits for that
+timeout at a start: one node is told to campaign at once, as by a leader that goes. A
+test of what happens when nobody is heard asks for ``IMPATIENT``.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +13,22 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from raftd.consensus.types import Role
+from raftd.consensus.messages import TimeoutNow
+from raftd.consensus.types import NodeId, Role
 from raftd.node.node import Node
 from raftd.node.service import AddMember, MemberInfo
 from raftd.server.app import App
 from raftd.server.config import Settings
 from raftd.server.option_kinds import Address, Member
+from raftd.transport.links import Links
 from tests.ports import HOST, free_ports
 
-__all__ = ["Cluster"]
+__all__ = ["IMPATIENT", "Cluster", "links_of"]
+
+_START_ROUNDS: Final = 200
+IMPATIENT: Final = {"election_ms": 400}
 
 
 class Cluster:
@@ -28,7 +39,7 @@ class Cluster:
         self._dir = data_dir
         self._settings: dict[str, Any] = {
             "heartbeat_ms": 20,
-            "election_ms": 200,
+            "election_ms": 2000,
             "ballast_bytes": 1 << 20,
             **settings,
         }
@@ -98,6 +109,29 @@ class Cluster:
         for node_id in wanted:
             self.apps[node_id] = App(self.settings(node_id))
         await asyncio.gather(*(self.apps[node_id].start() for node_id in wanted))
+        await self._elect()
+
+    async def _elect(self) -> None:
+        """If nobody leads and a majority runs, have who has most campaign at once."""
+        for _ in range(_START_ROUNDS):
+            nodes = [app.node for app in self.apps.values() if app.node is not None]
+            best = max(nodes, key=_log_of)
+            voters = best.roster.membership.voters
+            running = [node for node in nodes if node.node_id in voters]
+            if any(node.leader for node in nodes) or 2 * len(running) <= len(voters):
+                return
+            core = best.driver.replica.core
+            if core.role in {Role.FOLLOWER, Role.PRE_CANDIDATE} and self._is_in_touch():
+                best.driver.receive([TimeoutNow(core.node_id, core.node_id, core.term)])
+            await self._change()
+
+    def _is_in_touch(self) -> bool:
+        """Tell whether all that run have links to each other."""
+        return all(
+            node_id == peer or links_of(app).is_up(NodeId(peer))
+            for node_id, app in self.apps.items()
+            for peer in self.apps
+        )
 
     async def stop(self, *nodes: int) -> None:
         for node_id in nodes or tuple(self.apps):
@@ -156,6 +190,19 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def links_of(app: App) -> Links:
+    """Return the links of a node, to look at, break or filter them."""
+    neighbours = app._neighbours  # noqa: SLF001  # nobody else looks at links
+    assert neighbours is not None
+    return neighbours.links
+
+
+def _log_of(node: Node) -> tuple[int, int]:
+    """Say how far a log goes, as voters compare them."""
+    core = node.driver.replica.core
+    return core.last_term, core.last_index
 
 
 def _member(node_id: int, ports: Sequence[int]) -> Member:

@@ -16,8 +16,7 @@ from raftd.server.app import App
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.kv import KeyPut, PutKey
 from raftd.storage.state_store import StateStore
-from raftd.transport.links import Links
-from tests.node.cluster import Cluster
+from tests.node.cluster import Cluster, links_of
 
 __all__ = [
     "CUTTING",
@@ -26,13 +25,10 @@ __all__ = [
     "break_link",
     "compared_beyond",
     "cut_beyond",
-    "links_of",
     "put",
 ]
 
 CUTTING: Final = {
-    "heartbeat_ms": 40,
-    "election_ms": 600,
     "checkpoint_log_bytes": 65_536,
     "checkpoint_interval_ms": 600_000,
     "log_keep_bytes": 65_536,
@@ -79,13 +75,6 @@ async def compared_beyond(cluster: Cluster, index: int) -> None:
             break
         count += await _put_some(leader, count)
     assert all(state.trouble == "" for state in states)
-
-
-def links_of(app: App) -> Links:
-    """Return the links of a node, to break or to filter them."""
-    neighbours = app._neighbours  # noqa: SLF001  # nothing but a test breaks a link
-    assert neighbours is not None
-    return neighbours.links
 
 
 def break_link(app: App, peer: int) -> None:

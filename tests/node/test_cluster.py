@@ -27,7 +27,8 @@ from raftd.statemachine.schema.leases import (
     RevokeLease,
 )
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
-from tests.node.cluster import Cluster
+from tests.node.cluster import IMPATIENT, Cluster
+from tests.node.snapshot_tools import put
 
 _KEY = b"k" * 16
 
@@ -154,7 +155,7 @@ async def test_a_renewal_overtaken_by_a_revocation_is_refused(tmp_path: Path) ->
 async def test_without_a_majority_writes_end_at_their_deadline_and_say_how(
     tmp_path: Path,
 ) -> None:
-    async with Cluster(tmp_path) as cluster:
+    async with Cluster(tmp_path, **IMPATIENT) as cluster:
         leader = await cluster.leader()
         await leader.write(_put(b"a", b"1"), 10)
         others = [n for n in (1, 2, 3) if n != leader.node_id]
@@ -172,8 +173,7 @@ async def test_without_a_majority_writes_end_at_their_deadline_and_say_how(
         assert stale.value == b"1"
         assert stale.age_ms > 0
         await cluster.start(*others)
-        answered = await (await cluster.leader()).write(_put(b"b"), 10)
-        assert isinstance(answered.answer, KeyPut)
+        assert await put(await cluster.leader(), b"b")
 
 
 async def test_at_a_mark_all_store_checkpoints_agree_and_cut_their_logs(

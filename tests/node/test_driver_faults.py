@@ -23,6 +23,7 @@ from raftd.node.refusals import DISK_FULL, HANDING_OVER
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import IncrementKey, KeyIncremented, KeyPut
 from tests.node.trio import BALLAST, ELECTION_MS, MARGIN, Member, Trio, sync_failed
+from tests.node.virtual_loop import in_virtual_time
 
 
 async def count(member: Member) -> int:
@@ -40,6 +41,7 @@ async def count(member: Member) -> int:
 # --- a disk that hangs ------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_a_leader_whose_disk_hangs_hands_over_before_it_steps_down(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -60,6 +62,7 @@ async def test_a_leader_whose_disk_hangs_hands_over_before_it_steps_down(
         await trio.until(lambda: not old.core.unfit)
 
 
+@in_virtual_time
 async def test_a_leader_whose_disk_hangs_steps_down_if_nobody_takes_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -83,6 +86,7 @@ async def test_a_leader_whose_disk_hangs_steps_down_if_nobody_takes_over(
         lost.cancel()
 
 
+@in_virtual_time
 async def test_a_follower_whose_disk_hangs_does_not_campaign_and_holds_nobody_up() -> (
     None
 ):
@@ -104,6 +108,7 @@ async def test_a_follower_whose_disk_hangs_does_not_campaign_and_holds_nobody_up
         await trio.caught_up()
 
 
+@in_virtual_time
 async def test_proposals_during_a_hand_over_are_refused_by_its_name() -> None:
     async with Trio() as trio:
         leader = await trio.leader()
@@ -121,6 +126,7 @@ async def test_proposals_during_a_hand_over_are_refused_by_its_name() -> None:
 # --- a disk that is slow ----------------------------------------------------------
 
 
+@in_virtual_time
 async def test_a_leader_whose_disk_is_far_slower_hands_over_for_good() -> None:
     async with Trio() as trio:
         old = await trio.leader()
@@ -146,6 +152,7 @@ async def test_a_leader_whose_disk_is_far_slower_hands_over_for_good() -> None:
 # --- a disk that is full ----------------------------------------------------------
 
 
+@in_virtual_time
 async def test_a_leader_whose_disk_fills_up_hands_over_and_loses_nothing() -> None:
     async with Trio() as trio:
         old = await trio.leader()
@@ -168,6 +175,7 @@ async def test_a_leader_whose_disk_fills_up_hands_over_and_loses_nothing() -> No
         assert await old.read(b"n") == b"12"
 
 
+@in_virtual_time
 async def test_a_full_follower_takes_no_entries_and_goes_on_when_there_is_room() -> (
     None
 ):
@@ -195,6 +203,7 @@ async def test_a_full_follower_takes_no_entries_and_goes_on_when_there_is_room()
         assert full.key(b"19") == big
 
 
+@in_virtual_time
 async def test_a_full_follower_still_votes() -> None:
     async with Trio() as trio:
         leader = await trio.leader()
@@ -215,6 +224,7 @@ def settled(trio: Trio) -> list[Member]:
     return [m for m in trio.members if m.leads and m.core.transfer_target is None]
 
 
+@in_virtual_time
 async def test_all_full_refuse_writes_in_words_and_go_on_together() -> None:
     async with Trio() as trio:
         leader = await trio.leader()
@@ -235,6 +245,7 @@ async def test_all_full_refuse_writes_in_words_and_go_on_together() -> None:
         await trio.caught_up()
 
 
+@in_virtual_time
 async def test_a_lone_member_refuses_keeps_what_it_took_and_goes_on() -> None:
     async with Trio(size=1) as trio:
         member = await trio.leader()
@@ -249,6 +260,7 @@ async def test_a_lone_member_refuses_keeps_what_it_took_and_goes_on() -> None:
         assert await count(member) == 3
 
 
+@in_virtual_time
 async def test_a_lone_member_without_room_even_for_what_it_took_waits() -> None:
     async with Trio(size=1) as trio:
         member = await trio.leader()
@@ -267,6 +279,7 @@ async def test_a_lone_member_without_room_even_for_what_it_took_waits() -> None:
 # --- a disk that fails ------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_a_sync_that_fails_ends_the_member_and_stops_its_heartbeats() -> None:
     async with Trio() as trio:
         old = await trio.leader()
@@ -291,6 +304,7 @@ def remove(member: Member) -> ConfigChange:
     return ConfigChange((ConfigStep(ChangeKind.REMOVE, member.node_id),))
 
 
+@in_virtual_time
 async def test_a_removed_leader_hands_over_and_stays_to_answer() -> None:
     async with Trio() as trio:
         old = await trio.leader()

@@ -27,8 +27,9 @@ from raftd.server.app import App
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import KeyPut, PutKey
 from tests.node.cluster import Cluster
+from tests.node.snapshot_tools import put
 
-_S = 15.0
+_S = 60.0
 
 
 async def _put(node: Node, key: bytes, value: bytes = b"v") -> None:
@@ -51,6 +52,17 @@ async def _refused(node: Node, change: MemberChange) -> Refusal:
     told = await node.change_members(change, _S)
     assert isinstance(told, Refusal), told
     return told
+
+
+async def _silent(cluster: Cluster, node_id: int) -> Node:
+    """Wait until nothing was heard of a node for a timeout; returns who leads."""
+    async with asyncio.timeout(_S):
+        while True:
+            leader = await cluster.leader()
+            seen = leader.driver.replica.core.followers().get(NodeId(node_id))
+            if seen is not None and not seen.is_active:
+                return leader
+            await cluster.passed_time()
 
 
 async def _ended(app: App) -> str:
@@ -192,14 +204,12 @@ async def test_an_added_id_is_bound_to_the_first_disk_that_shows_itself(
 async def test_what_would_leave_no_live_majority_is_refused_unless_forced(
     tmp_path: Path,
 ) -> None:
-    async with Cluster(tmp_path) as cluster:
+    async with Cluster(tmp_path, election_ms=1000) as cluster:
         leader = await cluster.leader()
         await cluster.until(lambda node: node.roster.level >= 2)
         down, up = (n for n in (1, 2, 3) if n != leader.node_id)
         await cluster.stop(down)
-        core = leader.driver.replica.core
-        while core.followers()[core.membership.voters[down - 1]].is_active:
-            await asyncio.wait_for(cluster.passed_time(), _S)
+        leader = await _silent(cluster, down)
         refusal = await _refused(leader, RemoveMember(up))
         assert refusal.reason is Reason.PRECONDITION
         assert "of the 2 voters that would be left only 1" in refusal.sentence
@@ -301,7 +311,7 @@ async def test_nobody_is_cut_off_while_a_member_may_not_take_snapshots(
     all_take_snapshots: bool, tmp_path: Path
 ) -> None:
     async with Cluster(
-        tmp_path, checkpoint_interval_ms=100, log_keep_bytes=1
+        tmp_path, checkpoint_interval_ms=100, log_keep_bytes=1, election_ms=1000
     ) as cluster:
         leader, away = await cluster.leader(), (await cluster.follower()).node_id
         await cluster.until(lambda node: node.roster.level >= 2)
@@ -311,13 +321,15 @@ async def test_nobody_is_cut_off_while_a_member_may_not_take_snapshots(
                 marks = app.node.driver.replica.marks
                 marks.may_send_snapshots = lambda: False
         await cluster.stop(away)
+        leader = await _silent(cluster, away)
         core = leader.driver.replica.core
-        while core.followers()[NodeId(away)].is_active:
-            await cluster.passed_time()
-        had, wanted = core.followers()[NodeId(away)].match_index, core.last_index + 40
-        while core.last_index < wanted:
-            await _put(leader, b"k")
-            await cluster.passed_time()
+        had = core.followers()[NodeId(away)].match_index
+        while all_take_snapshots and core.first_index <= had + 1:
+            await put(leader, b"k")
+        for _ in range(3):
+            begin = core.last_index
+            while leader.driver.replica.marks.digest_at < begin:
+                await put(leader, b"k")
         assert (core.first_index > had + 1) is all_take_snapshots
         await cluster.start(away)
         await cluster.applied_everywhere()

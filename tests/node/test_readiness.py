@@ -15,13 +15,19 @@ from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.node import Node
 from raftd.node.refusals import DIVERGED
 from raftd.storage.log_store import LogStore
-from tests.node.cluster import Cluster
+from tests.node.cluster import IMPATIENT, Cluster
 from tests.node.snapshot_tools import CUTTING, StageTap, cut_beyond, put
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     async with Cluster(tmp_path, **CUTTING) as made:
+        yield made
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with Cluster(tmp_path, **CUTTING, **IMPATIENT) as made:
         yield made
 
 
@@ -41,7 +47,8 @@ async def test_all_members_of_a_new_cluster_become_ready(cluster: Cluster) -> No
         await _ready(cluster.node(node_id))
 
 
-async def test_a_member_without_a_majority_is_not_ready(cluster: Cluster) -> None:
+async def test_a_member_without_a_majority_is_not_ready(impatient: Cluster) -> None:
+    cluster = impatient
     await put(await cluster.leader(), b"k")
     await cluster.stop()
     await cluster.start(1)
@@ -134,8 +141,9 @@ async def test_a_live_member_that_is_offered_a_snapshot_is_ready_after_it(
 
 
 async def test_once_ready_it_stays_so_but_for_alarms_and_leaders(
-    cluster: Cluster,
+    impatient: Cluster,
 ) -> None:
+    cluster = impatient
     node = await cluster.follower()
     await _ready(node)
     for other in [each for each in cluster.apps if each != node.node_id]:

@@ -23,7 +23,7 @@ from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
 from tests.node.cluster import Cluster
 
-_S = 15.0
+_S = 60.0
 _KEY = b"k" * 16
 
 

@@ -1,7 +1,8 @@
 """Three real drivers in one process, on disks that do what a test tells them.
 
-Links hand messages over in the next round of the loop. A disk may hang, be slow, fail
-its sync, or run out of room; what it holds is counted in bytes, the ballast with it.
+Links hand messages over in order, a moment later. A disk may hang, be slow, fail its
+sync, or run out of room; what it holds is counted in bytes, the ballast with it.
+Time is that of a ``VirtualLoop``: no machine is so slow that somebody looks unfit.
 
 Source: RELIABILITY.md section 5 (slow, hung and full disk, fsync EIO).
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -48,6 +48,8 @@ ELECTION_MS: Final = 400
 BALLAST: Final = 8 << 20
 MARGIN: Final = 2 << 20
 _HEAD_BYTES: Final = 64
+_LINK_S: Final = 0.001
+_APART_S: Final = 1e-7
 
 
 class FaultyDisk:
@@ -126,13 +128,13 @@ class FaultyDisk:
 
 
 class Clock:
-    """This machine's."""
+    """The loop's."""
 
     def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
+        return int(asyncio.get_running_loop().time() * 1000)
 
     def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000
+        return self.monotonic_ms()
 
 
 class Member:
@@ -220,6 +222,7 @@ class Trio:
         voters = tuple(NodeId(node_id) for node_id in range(1, size + 1))
         self._members = {voter: Member(self, voter, voters) for voter in voters}
         self._turn = asyncio.Event()
+        self._arrival_s = 0.0
 
     def __getitem__(self, node_id: int) -> Member:
         return self._members[NodeId(node_id)]
@@ -235,7 +238,9 @@ class Trio:
         target = self._members[dst]
         if not src.is_cut_off and not target.is_cut_off:
             loop = asyncio.get_running_loop()
-            loop.call_soon(target.driver.receive, tuple(messages))
+            # Timers of the same instant come in any order.
+            self._arrival_s = max(loop.time() + _LINK_S, self._arrival_s + _APART_S)
+            loop.call_at(self._arrival_s, target.driver.receive, tuple(messages))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds; looked at after every turn of any member."""

@@ -15,7 +15,7 @@ from tests.ports import HOST, free_ports
 __all__ = ["SETTINGS", "link", "pair", "passed"]
 
 SETTINGS = LinkSettings(
-    connect_timeout_s=1.0, retry_s_min=0.01, retry_s_max=0.05, linger_s=0.1
+    connect_timeout_s=10.0, retry_s_min=0.01, retry_s_max=0.05, linger_s=0.1
 )
 
 

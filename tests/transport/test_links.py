@@ -62,7 +62,7 @@ async def test_an_address_that_cannot_be_one_does_not_end_the_dialling() -> None
     await one.listen(HOST, ports[0])
     one.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await up.wait()
         assert one.is_up(NodeId(2))
     finally:
@@ -78,7 +78,7 @@ async def test_a_call_that_breaks_its_handler_is_lost_at_once() -> None:
 
         two.serve(handler)
         with pytest.raises(LinkLost):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await one.call(NodeId(2), b"what?", 3600.0)
 
 
@@ -89,7 +89,7 @@ async def test_a_call_is_answered_by_the_handler() -> None:
             return b"%d:" % peer + body
 
         two.serve(handler)
-        assert await one.call(NodeId(2), b"hello", 5.0) == b"1:hello"
+        assert await one.call(NodeId(2), b"hello", 30.0) == b"1:hello"
 
 
 async def test_a_call_whose_link_breaks_is_of_unknown_outcome() -> None:
@@ -144,8 +144,9 @@ async def test_a_peer_is_dialled_when_it_is_named_and_at_its_newest_address() ->
         assert one.is_up(NodeId(2))
         one.set_peers({})
         assert one.is_up(NodeId(2)), "what is under way may still be said"
-        await passed(2 * SETTINGS.linger_s)
-        assert not one.is_up(NodeId(2))
+        async with asyncio.timeout(30):
+            while one.is_up(NodeId(2)):
+                await passed(SETTINGS.linger_s)
     finally:
         await one.stop()
         await two.stop()
@@ -217,7 +218,7 @@ async def test_a_removed_peer_is_told_so_on_the_link_that_it_has() -> None:
         mine.note_roster(msgspec.structs.replace(left, removed=(2,)))
         mine.note_certain([2])
         one.set_peers({})
-        assert "was removed" in await asyncio.wait_for(theirs.banned, 10)
+        assert "was removed" in await asyncio.wait_for(theirs.banned, 30)
 
 
 # --- the release before -----------------------------------------------------------
@@ -280,7 +281,7 @@ async def test_a_peer_that_is_upgraded_is_greeted_anew_in_the_newer_version() ->
     two = await link(2, [ports[0], free_ports(1)[0]])
     two.start()
     one.set_peers({NodeId(2): [two.address]})
-    assert await asyncio.wait_for(ups.get(), 10) == 2
+    assert await asyncio.wait_for(ups.get(), 30) == 2
     server.close()
     await one.stop()
     await two.stop()
