@@ -9,12 +9,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from tests.chaos.clocks import CLOCK_FAULTS
 from tests.chaos.fault import Broken, Fault, Want
+from tests.chaos.faults_disks import DISK_FAULTS
+from tests.chaos.faults_network import NETWORK_FAULTS
 from tests.chaos.faults_processes import PROCESS_FAULTS
 
 __all__ = ["FAULTS", "Broken", "Fault", "Want", "why_not_here"]
 
-_ALL: Final[tuple[type[Fault], ...]] = (*PROCESS_FAULTS,)
+_ALL: Final[tuple[type[Fault], ...]] = (
+    *PROCESS_FAULTS,
+    *NETWORK_FAULTS,
+    *DISK_FAULTS,
+    *CLOCK_FAULTS,
+)
 
 FAULTS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
     {kind.name: kind for kind in _ALL}

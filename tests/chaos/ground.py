@@ -32,7 +32,7 @@ from tests.chaos.router import (
     Tally,
     address_of,
 )
-from tests.chaos.rules import CLIENTS, Pair, Rule, merged
+from tests.chaos.rules import Pair, Rule, merged
 
 __all__ = ["Ground", "GroundError", "why_no_ground"]
 
@@ -141,11 +141,10 @@ class Ground:
             found = self._ask(Tally()).counts
         return {(count.source, count.target): count for count in found}
 
-    def is_cut(self, one: int, other: int = CLIENTS) -> bool:
-        """Tell whether nothing gets through one way or the other at present."""
-        wanted = [*self._rules.values()]
-        pairs = ((one, other), (other, one))
-        return any(rules[p].block for rules in wanted for p in pairs if p in rules)
+    @property
+    def is_shaped(self) -> bool:
+        """Whether anybody wants anything of the network at present."""
+        return bool(self._rules)
 
     def close(self) -> None:
         """End the router, and with it whoever still runs in its world."""

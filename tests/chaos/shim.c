@@ -31,7 +31,7 @@
 struct page {
     volatile int64_t process, sync_mode, sync_delay_us, sync_files, write_error,
         write_files, crash_point, crash_countdown, crashes, keeps_unsynced, version,
-        wall_shift_ns, rate_ppm, rate_since_ns, clock_shift_ns, syncs_hung;
+        wall_shift_ns, rate_ppm, rate_since_ns, clock_shift_ns, syncs_met;
 };
 enum { FAIL = 1, SLOW, HANG };
 enum { LOG_WRITE = 1, LOG_SYNC = 3, STATE_WRITE = 5, STATE_SYNC = 7, PEER_SEND = 9,
@@ -192,12 +192,11 @@ static int sync_with(int (*real)(int), int fd) {
     if (!file) return real(fd);
     crash(file == LOG ? LOG_SYNC : STATE_SYNC);
     if (page->sync_files & file) {
+        if (page->sync_mode == FAIL || page->sync_mode == HANG)
+            __sync_add_and_fetch((int64_t *)&page->syncs_met, 1);
         if (page->sync_mode == FAIL) { errno = EIO; return -1; }
         if (page->sync_mode == SLOW) usleep(page->sync_delay_us);
-        if (page->sync_mode == HANG) {
-            __sync_add_and_fetch((int64_t *)&page->syncs_hung, 1);
-            while (page->sync_mode == HANG) usleep(HANG_POLL_US);
-        }
+        while (page->sync_mode == HANG) usleep(HANG_POLL_US);
     }
     uint64_t number = __sync_add_and_fetch(&numbers, 1) | (uint64_t)getpid() << 32;
     keep_mark(SYNC_BEGUN, name, number);

@@ -29,7 +29,7 @@ _FIELDS: Final = (
     *("process", "sync_mode", "sync_delay_us", "sync_files", "write_error"),
     *("write_files", "crash_point", "crash_countdown", "crashes", "keeps_unsynced"),
     *("version", "wall_shift_ns", "rate_ppm", "rate_since_ns", "clock_shift_ns"),
-    "syncs_hung",
+    "syncs_met",
 )
 _PLACES: Final = {name: 8 * place for place, name in enumerate(_FIELDS)}
 _MAKE_S: Final = 60.0
@@ -147,6 +147,8 @@ class Page:
     def _sync(self, mode: _Sync, files: Files) -> None:
         self["sync_mode"] = _Sync.WORK
         self["sync_files"] = files
+        if mode is not _Sync.WORK:
+            self["syncs_met"] = 0  # how many have failed or hang since
         self["sync_mode"] = mode
 
 

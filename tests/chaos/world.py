@@ -15,10 +15,12 @@ Source: RELIABILITY.md section 5 (set-up).
 from __future__ import annotations
 
 import contextlib
+import operator
 import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +37,9 @@ __all__ = ["Who", "World"]
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
 _FREEZE_S: Final = 60.0
+
+_Role = cluster_pb2.MemberStatus
+_second = operator.itemgetter(1)
 
 Who = Literal["leader", "follower", "any"]
 
@@ -88,7 +93,7 @@ class World(Stage):
         leading = [
             (status.term, number)
             for number, status in self.statuses().items()
-            if status.role == cluster_pb2.MemberStatus.ROLE_LEADER
+            if status.role == _Role.ROLE_LEADER
         ]
         return max(leading, default=(0, 0))[1]
 
@@ -98,6 +103,23 @@ class World(Stage):
         while not (leader := self.leader()) and time.monotonic() < end_s:
             time.sleep(_POLL_S)
         return leader
+
+    def has_leader_within(self, nodes: Collection[int], deadline_s: float) -> bool:
+        """Wait until most members, among these, follow one of these."""
+        needed = len(self.members) // 2 + 1
+        end_s = time.monotonic() + deadline_s
+        while True:
+            found = self.statuses(nodes)
+            led_by = Counter(status.leader for status in found.values())
+            leader, followers = max(
+                ((n, led_by[n]) for n in found), key=_second, default=(0, 0)
+            )
+            is_leader = leader and found[leader].role == _Role.ROLE_LEADER
+            if is_leader and followers >= needed:
+                return True
+            if time.monotonic() >= end_s:
+                return False
+            time.sleep(_POLL_S)
 
     def wait_until_answers(self, node_id: int, deadline_s: float = _END_S) -> bool:
         """Wait until a node answers and knows a leader; tell whether it came to that.
@@ -164,6 +186,10 @@ class World(Stage):
         if node_id is not None:
             self._taken.pop(node_id, None)
 
+    def taken_by_others(self, fault: str) -> list[int]:
+        """Return whom other faults have taken."""
+        return [number for number, by in self._taken.items() if by != fault]
+
     def taken_but(self, node_id: int) -> list[int]:
         """Return who else has been taken."""
         return [number for number in self._taken if number != node_id]
@@ -186,6 +212,21 @@ class World(Stage):
             del self._running[node_id]
             return code
         return None
+
+    def see_one_sentence(self, node_id: int, code: int) -> str:
+        """See that a node has ended as one does that knows why.
+
+        Returns:
+            What it said.
+
+        Raises:
+            Broken: It was another code than 1, a traceback, or not one sentence.
+        """
+        said = self.said(node_id)
+        errors = [x for x in said.splitlines() if x.lower().startswith("error: ")]
+        if code != 1 or len(errors) != 1 or "Traceback" in said:
+            raise Broken(f"node {node_id} ended ({code}) with {said[-2000:]!r}")
+        return errors[0]
 
     def end(self, *nodes: int) -> None:
         """Kill these nodes with kill -9, all at once; whoever has ended has ended."""
