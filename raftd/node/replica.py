@@ -206,7 +206,10 @@ class Replica:
     @property
     def has_queued(self) -> bool:
         """Whether a turn would propose something."""
-        return self.may_propose and self._batches.is_due(self._monotonic_ms)
+        if not self.may_propose or self._refusal is not None:
+            return False
+        batches = self._batches
+        return batches.may_propose_more and batches.is_due(self._monotonic_ms)
 
     def drop_waiting(self, sink: AnswerSink) -> None:
         """Forget the waits of a sink that is gone; the state keeps its claims."""

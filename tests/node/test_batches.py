@@ -151,3 +151,16 @@ def test_what_expires_takes_the_renewals_that_wait_along() -> None:
     lone.settle()
     assert lost == [[]]
     assert lone.machine.leases.is_alive(lease)
+
+
+def test_a_turn_is_not_due_while_no_more_entries_may_be_on_their_way() -> None:
+    lone = Lone(settings=ReplicaSettings(batches_in_flight_max=1))
+    lone.lead()
+    inbox = Inbox()
+    lone.submit(PutKey(b"k", b"v"), inbox, 0)
+    assert lone.replica.has_queued
+    lone.replica.turn()  # proposed, not durable
+    lone.submit(PutKey(b"k", b"w"), inbox, 1)
+    assert not lone.replica.has_queued, "whoever has turns while it is so never rests"
+    lone.settle()
+    assert sorted(inbox.answers) == [0, 1]
