@@ -17,9 +17,12 @@ from raftd.statemachine.answers import Answer, AppliedEntry, Marked, Pending
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Reason, Refusal, Result
 from raftd.statemachine.schema.entry import Request, decode_batch
+from raftd.statemachine.schema.jobs import JobsReserved
 from raftd.statemachine.schema.kv import IncrementKey, KeyIncremented, KeyPut, PutKey
 from raftd.statemachine.schema.locks import LockReleased, ReleaseLock
 from raftd.statemachine.schema.sessions import CloseSession, SessionOpened
+from tests.sim.claims_model import ClaimsModel
+from tests.sim.jobs_model import JobsModel
 from tests.sim.world import SimFailure, World
 
 __all__ = ["LOCKS", "Model"]
@@ -27,6 +30,7 @@ __all__ = ["LOCKS", "Model"]
 LOCKS: Final = ("red", "blue")
 
 Number = tuple[int, int]
+NOTHING_RESERVED: Final = JobsReserved(())
 _NEVER_KEPT: Final = frozenset({Reason.SESSION_EXPIRED, Reason.SESSION_UNKNOWN})
 _NOT_AGAIN: Final = frozenset({Reason.STALE_NUMBER, Reason.SESSION_UNKNOWN})
 
@@ -50,6 +54,8 @@ class Model:
         """Waits that end in this entry, maybe before the same number comes again."""
         self.expired_us: Final[dict[int, int]] = {}
         """When each session was seen to expire."""
+        self.jobs: Final = JobsModel()
+        self.claims: Final = ClaimsModel()
 
     def apply(self, payload: bytes, machine: Machine, applied: AppliedEntry) -> None:
         """Take in the next entry and what the machine made of it."""
@@ -57,6 +63,9 @@ class Model:
         if len(batch.requests) != len(applied.answers):
             raise SimFailure("an entry has requests without answers")
         self._decided = {each.ticket: each.answer for each in applied.decided}
+        self.jobs.begin_entry(batch.now_ms)
+        for lease in self.claims.begin_entry(batch):
+            self.jobs.lease_ended(lease, is_clean=False)
         for request, answer in zip(batch.requests, applied.answers, strict=True):
             self._take(request, answer)
         for decision in applied.decided:
@@ -68,12 +77,16 @@ class Model:
                 self.expired_us[session] = self._world.now_us
         for name in LOCKS:
             self._check_lock(name, machine)
+        self.claims.end_entry(machine, applied)
+        self.jobs.end_entry(machine, applied.record)
         self.applied_index += 1
 
     def _take(self, request: Request, answer: Answer) -> None:
         if not request.number:
+            self.claims.take(request.command, answer)
             if isinstance(request.command, CloseSession):
                 self._closing[request.command.session] = None
+                self.jobs.lease_ended(request.command.session, is_clean=True)
             elif not isinstance(answer, Marked | SessionOpened) and (
                 not isinstance(answer, Refusal) or answer.reason not in _NEVER_KEPT
             ):
@@ -85,7 +98,7 @@ class Model:
             self._take_first(key, request, answer)
         elif isinstance(answer, Refusal) and answer.reason in _NOT_AGAIN:
             return
-        elif answer != first and not self._is_just_decided(first, answer):
+        elif _kept(answer) != first and not self._is_just_decided(first, answer):
             raise SimFailure(f"number {key} is answered {answer} after {first}")
 
     def _is_just_decided(self, first: Answer, answer: Answer) -> bool:
@@ -94,10 +107,14 @@ class Model:
     def _take_first(self, key: Number, request: Request, answer: Answer) -> None:
         if isinstance(answer, Refusal) and answer.reason in _NEVER_KEPT:
             return
-        self.firsts[key] = answer
+        command = request.command
+        self.claims.take(command, answer)
+        self.jobs.take(command, answer)
+        if answer == NOTHING_RESERVED:
+            return  # it leaves no trace: the same number may reserve later
+        self.firsts[key] = _kept(answer)
         if isinstance(answer, Pending):
             self._waiting[answer.ticket] = key
-        command = request.command
         if isinstance(command, PutKey) and isinstance(answer, KeyPut):
             self._write(command.key, command.value, answer.mod_rev)
         elif isinstance(command, IncrementKey) and isinstance(answer, KeyIncremented):
@@ -158,7 +175,14 @@ class Model:
         if isinstance(answer, Refusal) and answer.reason in _NEVER_KEPT:
             if isinstance(first, Result):
                 raise SimFailure(f"{key} is told {answer}, it was applied: {first}")
+        elif answer == NOTHING_RESERVED:
+            return  # and a later attempt may have got something
         elif first is None:
             raise SimFailure(f"{key} is told {answer}, and it is not committed")
-        elif first != answer:
+        elif first != _kept(answer):
             raise SimFailure(f"{key} is told {answer}, the log says {first}")
+
+
+def _kept(answer: Answer) -> Answer:
+    """Return what of an answer is the same each time."""
+    return answer.kept() if isinstance(answer, Result) else answer

@@ -6,6 +6,7 @@ import dataclasses
 from random import Random
 from typing import Final
 
+from raftd.node.read_queue import Query
 from raftd.statemachine.schema.entry import AnyCommand
 from raftd.statemachine.schema.kv import IncrementKey, PutKey
 from raftd.statemachine.schema.locks import AcquireLock
@@ -44,6 +45,8 @@ class Op:
     sent_us: int
     """First sent: an answer may be that of the first attempt."""
     attempt: int = 0
+    query: Query | None = None
+    """What a read asks."""
 
 
 def draw_op(

@@ -15,11 +15,14 @@ from typing import Any, Final
 
 from raftd.node.replica import Replica
 from tests.sim.actions import Action, Script
+from tests.sim.caller import Caller
+from tests.sim.candidates import ELECTIONS, Candidate
 from tests.sim.clients import Client
 from tests.sim.cluster import Cluster
 from tests.sim.configs import is_quorum
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
+from tests.sim.jobs_model import QUEUE
 from tests.sim.members import Changes
 from tests.sim.model import LOCKS
 from tests.sim.node import SimNode
@@ -28,6 +31,7 @@ from tests.sim.options import Options, draw_options
 from tests.sim.session import Beliefs
 from tests.sim.swarm import widen
 from tests.sim.virtual import virtual
+from tests.sim.workers import Worker
 from tests.sim.world import SimFailure, World
 
 __all__ = ["Outcome", "Simulation", "swarm_options"]
@@ -89,18 +93,27 @@ class Simulation:
             self.world, self.options, self.cluster, self.actions.append
         )
         self.tally: Final = Tally()
-        beliefs: Beliefs = {}
-        self.clients: Final = [
-            Client(
+        self.clients: Final = self._make_clients()
+
+    def _make_clients(self) -> list[Caller]:
+        options, beliefs = self.options, Beliefs()
+        kinds: list[tuple[type[Caller], int, int]] = [
+            (Client, 1, options.clients),
+            (Worker, 101, options.workers),
+            (Candidate, 201, options.candidates),
+        ]
+        return [
+            kind(
                 self.world,
-                n,
-                self.options,
+                first + n,
+                options,
                 self.cluster,
                 self.invariants,
                 self.tally,
                 beliefs,
             )
-            for n in range(1, self.options.clients + 1)
+            for kind, first, count in kinds
+            for n in range(count)
         ]
 
     def run(self, steps: int) -> Outcome:
@@ -293,4 +306,7 @@ def _view(replica: Replica) -> tuple[Any, ...]:
     locks = [machine.locks.inspect(name) for name in LOCKS]
     context = machine.context
     stamps = (context.revision, context.now_ms, context.wall_ms, context.size_bytes)
-    return (machine.applied_index, replica.roster, stamps, sessions, keys, locks)
+    elections = [machine.elections.inspect(name) for name in ELECTIONS]
+    jobs = machine.queues.list_jobs(QUEUE)
+    shown = (stamps, sessions, keys, locks, elections, jobs)
+    return (machine.applied_index, replica.roster, *shown)

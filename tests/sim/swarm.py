@@ -34,25 +34,28 @@ def widen(options: Options, rng: Random) -> Options:
         options,
         size=rng.choice([1, 2, 3, 3, 3, 4, 5, 5, 7]),
         election_ticks=election_ticks,
-        latency_us=rng.choice(
-            [5_000, 20_000, election_us // 20, election_us // 5, _some_us(rng)]
-        ),
+        latency_us=_latency_us(rng, election_us),
         tail=rng.choice([0, 0, 0.02, 0.1]),
-        loss=rng.choice([0, 0, 0.05, 0.2, 0.5]),
+        loss=rng.choice([0, 0, 0, 0.02, 0.05, 0.2, 0.5]),
         duplicate=rng.choice([0, 0.1, 0.5]),
         replay=rng.choice([0, 0, 0.05, 0.2]),
         replay_late_us=rng.choice([0, election_us, 10 * election_us]),
         heal_drops=True,
         write_us=rng.choice([200, 5_000, 20_000, election_us // 20, election_us // 5]),
-        fault_interval_us=_TICK_US * rng.choice([3, 10, 30, 80, 200]),
+        fault_interval_us=_TICK_US * rng.choice([3, 10, 30, 80, 200, 200]),
         downtime_us=_TICK_US * rng.choice([1, 4, 15, 60]),
         faults=faults,
         shapes=tuple(shape for shape in sorted(SHAPES) if rng.random() < 0.5),
+        clients=rng.choice([0, 1, 3, 6]),
+        depth=rng.choice([1, 4, 16]),
+        op_interval_us=rng.choice([5_000, 20_000, 50_000]),
         workers=rng.choice([0, 0, 1, 2, 4]),
         candidates=rng.choice([0, 0, 2, 3]),
     )
 
 
-def _some_us(rng: Random) -> int:
-    """Draw a mean latency of up to fifteen ticks."""
-    return int(_TICK_US * rng.uniform(0.1, 15))
+def _latency_us(rng: Random, election_us: int) -> int:
+    """Draw a mean latency, mostly one that lets much happen."""
+    if rng.random() < 0.1:
+        return int(_TICK_US * rng.uniform(0.1, 15))
+    return rng.choice([500, 2_000, 5_000, 20_000, election_us // 20, election_us // 5])
