@@ -9,14 +9,13 @@ Source: RELIABILITY.md rules 25, 29 and 30; DESIGN.md section 6.
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
-from tests.sim.focus import narrowed
+from tests.sim.focus import SHIPPING, narrowed
 from tests.sim.run import Simulation
 
 _STEPS = 8_000
+_DRAWS = SHIPPING | {"chunk_bytes": 500, "faults": ("partition",)}
 _TRANSACTIONS = ("checkpoint", "cut", "install", "merge", "reset", "stage")
 
 
@@ -24,8 +23,7 @@ _TRANSACTIONS = ("checkpoint", "cut", "install", "merge", "reset", "stage")
 @pytest.mark.parametrize("name", _TRANSACTIONS)
 def test_a_crash_there_loses_nothing(name: str, moment: str) -> None:
     for seed in range(1, 30):
-        options = narrowed("crash-points", seed)
-        options = dataclasses.replace(options, crash_at=f"{name} {moment}")
+        options = narrowed(seed, _DRAWS | {"crash_at": f"{name} {moment}"})
         simulation = Simulation(seed, options)
         outcome = simulation.run(_STEPS)
         if simulation.faults.has_struck:
