@@ -23,6 +23,7 @@ __all__ = [
     "COUNTS_VARIABLE",
     "IS_SOAK",
     "PROFILE_VARIABLE",
+    "SHRINK_VARIABLE",
     "FuzzMachine",
     "case_of",
     "examples_of",
@@ -35,6 +36,12 @@ COUNTS_VARIABLE: Final = "RAFTD_FUZZ_COUNTS"
 """A file to write the number of examples of each test to."""
 
 IS_SOAK: Final = os.environ.get(PROFILE_VARIABLE) == "soak"
+SHRINK_VARIABLE: Final = "RAFTD_FUZZ_SHRINK"
+"""Set to 0, a failure is told as it was found, at once."""
+
+_PHASES: Final = [Phase.explicit, Phase.generate] + (
+    [] if os.environ.get(SHRINK_VARIABLE) == "0" else [Phase.shrink]
+)
 COUNTS: Final[Counter[str]] = Counter()
 _SOAK_FACTOR: Final = 8
 _Test = TypeVar("_Test", bound=Callable[..., None])
@@ -54,7 +61,7 @@ def profile(examples: int, steps: int = 50) -> settings:
         database=None,
         deadline=None,
         print_blob=True,
-        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        phases=_PHASES,
         suppress_health_check=[
             HealthCheck.too_slow,
             HealthCheck.data_too_large,
