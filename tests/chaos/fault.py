@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from tests.chaos.ground import why_no_ground
 from tests.chaos.shim import COMPILER
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.world import World
 
-__all__ = ["Broken", "Fault", "Want", "variant", "why_no_world"]
+__all__ = ["OWN_PREFIX", "Broken", "Fault", "Want", "variant", "why_no_world"]
 
 
 def why_no_world() -> str:
@@ -31,6 +31,10 @@ def why_no_world() -> str:
     if COMPILER is None:
         return "no C compiler (cc or gcc) to make what stands between node and disk"
     return why_no_ground()
+
+
+OWN_PREFIX: Final = "chaos/"
+"""Names that begin so belong to clients of faults."""
 
 
 class Broken(AssertionError):
@@ -85,6 +89,6 @@ class Fault(abc.ABC):
         """
 
 
-def variant(kind: type[Fault], name: str, **fields: object) -> type[Fault]:
+def variant(kind: type[Fault], name: str, /, **fields: object) -> type[Fault]:
     """Return one fault of a family: the kind with a name and these attributes."""
     return type(name, (kind,), {"name": name, "__doc__": kind.__doc__, **fields})

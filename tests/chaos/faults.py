@@ -12,6 +12,8 @@ from typing import Final
 from tests.chaos.clocks import CLOCK_FAULTS
 from tests.chaos.fault import Broken, Fault, Want
 from tests.chaos.faults_disks import DISK_FAULTS
+from tests.chaos.faults_files import FILE_FAULTS
+from tests.chaos.faults_members import MEMBER_FAULTS
 from tests.chaos.faults_network import NETWORK_FAULTS
 from tests.chaos.faults_processes import PROCESS_FAULTS
 
@@ -22,6 +24,8 @@ _ALL: Final[tuple[type[Fault], ...]] = (
     *NETWORK_FAULTS,
     *DISK_FAULTS,
     *CLOCK_FAULTS,
+    *MEMBER_FAULTS,
+    *FILE_FAULTS,
 )
 
 FAULTS: Final[Mapping[str, type[Fault]]] = MappingProxyType(

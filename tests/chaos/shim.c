@@ -109,13 +109,10 @@ static void keep_range(int kind, int fd, const char *name, off_t offset, size_t 
     if (kept < 0 || fstat(fd, &now)) return;
     size_t there = offset >= now.st_size ? 0 : now.st_size - offset;
     size_t old_size = there < size ? there : size;
-    char path[64], *old = old_size ? malloc(old_size) : NULL;
-    if (old) { /* the node's own descriptor may be for writing only */
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        int file = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t got = pread(file, old, old_size, offset);
+    char *old = old_size ? malloc(old_size) : NULL;
+    if (old) { /* by this descriptor: to close another one would end SQLite's locks */
+        ssize_t got = pread(fd, old, old_size, offset);
         old_size = got > 0 ? got : 0;
-        close(file);
     }
     struct record head = {kind, 0, offset, old_size, now.st_size, size};
     keep(head, name, old ? old : "");

@@ -121,6 +121,24 @@ class World(Stage):
                 return False
             time.sleep(_POLL_S)
 
+    def others_have_all(self, node_id: int, deadline_s: float) -> bool:
+        """Wait until everybody else has whatever this member has at present.
+
+        Returns:
+            False if that did not come about.
+        """
+        found = self.statuses([node_id]).get(node_id)
+        if found is None:
+            return False
+        others = [number for number in self.members if number != node_id]
+        end_s = time.monotonic() + deadline_s
+        while time.monotonic() < end_s:
+            indexes = [s.commit_index for s in self.statuses(others).values()]
+            if len(indexes) == len(others) and min(indexes) >= found.last_index:
+                return True
+            time.sleep(_POLL_S)
+        return False
+
     def wait_until_answers(self, node_id: int, deadline_s: float = _END_S) -> bool:
         """Wait until a node answers and knows a leader; tell whether it came to that.
 
@@ -244,6 +262,13 @@ class World(Stage):
         if node_id in self.members and not self.is_running(node_id):
             self.end(node_id)
             self.start(node_id)
+
+    def upgrade(self, node_id: int) -> None:
+        """Stop a node of the release before, and start it as one of today."""
+        self.expect_end(node_id)
+        self.stop(node_id)
+        self.previous.discard(node_id)
+        self.start(node_id)
 
     def pause(self, node_id: int) -> None:
         """Stop a node where it is (SIGSTOP)."""
