@@ -82,8 +82,17 @@ class Cluster:
         return [n for n, node in self.nodes.items() if not node.is_out]
 
     def asked(self) -> list[int]:
-        """Return whom clients ask: in the end only those that run."""
-        return list(self.network.running) if self.is_calm else self.ids()
+        """Return whom clients ask: in the end only those that run, and belong to it.
+
+        Who left and was not told may run for ever, and answer no read.
+        """
+        if not self.is_calm:
+            return self.ids()
+        running = list(self.network.running)
+        if not self._options.heal_drops:
+            return running
+        members = self._invariants.configs.latest.membership.members
+        return [node for node in running if node in members] or running
 
     def all(self) -> list[SimNode]:
         """Return those that may still take part."""

@@ -123,8 +123,7 @@ class SimNode:
         """Make the parts and set them going; on the loop."""
         loop, options, disk = self._loop, self._options, self.disk
         assert loop is not None, "start makes one"
-        cap_ms = 2 * options.heartbeat_ms
-        watcher = Watcher(self._invariants, self.node_id, self._disks, cap_ms)
+        watcher = Watcher(self._invariants, self.node_id, self._disks, options)
         peers = PeerPort(self.node_id, self._network, loop, watcher.on_send)
         self._farewell = Farewell(self.on_farewell)
         clock = SimClock(self._world, self.clock)

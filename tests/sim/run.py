@@ -13,8 +13,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Final
 
-from raftd.node.replica import Replica
+from raftd.statemachine.machine import Machine
 from tests.sim.actions import Action, Script
+from tests.sim.bounds import check_nobody_waits
 from tests.sim.caller import Caller
 from tests.sim.candidates import ELECTIONS, Candidate
 from tests.sim.clients import Client
@@ -275,11 +276,31 @@ class Simulation:
         return f"{busy} clients wait; {shown}; {latest}"
 
     def _check_end(self, nodes: list[SimNode]) -> None:
-        views = {n.node_id: _view(n.replica) for n in nodes if n.replica is not None}
+        views = {
+            n.node_id: (n.replica.roster, _view(n.replica.machine))
+            for n in nodes
+            if n.replica is not None
+        }
         first_id, first = next(iter(views.items()))
         for node_id, view in views.items():
             if view != first:
                 raise SimFailure(f"n{first_id} and n{node_id} differ: {first} {view}")
+        replayed = _view(self.invariants.replayed())
+        if replayed != first[1]:
+            raise SimFailure(f"a replay differs: {first} {replayed}")
+        self._check_rest()
+        self._check_counts()
+
+    def _check_rest(self) -> None:
+        """Let those that ask in vain give up, then see whether anybody waits."""
+        until_us = self.world.now_us + 3 * self.options.election_us
+        while self.world.now_us < until_us:
+            self.world.step()
+        for node in self._members():
+            if node.replica is not None:
+                check_nobody_waits(node.node_id, node.replica)
+
+    def _check_counts(self) -> None:
         model = self.invariants.model
         for key, count in self.tally.counts.items():
             if model.count(key) != count:
@@ -298,9 +319,8 @@ def _may_propose(node: SimNode) -> bool:
     return node.replica is not None and node.replica.may_propose
 
 
-def _view(replica: Replica) -> tuple[Any, ...]:
+def _view(machine: Machine) -> tuple[Any, ...]:
     """Return what of a state has to be equal everywhere."""
-    machine = replica.machine
     sessions = [machine.sessions.view(lease) for lease in machine.leases.ids()]
     keys = [machine.kv.find(key) for key in KEYS + COUNTERS]
     locks = [machine.locks.inspect(name) for name in LOCKS]
@@ -309,4 +329,4 @@ def _view(replica: Replica) -> tuple[Any, ...]:
     elections = [machine.elections.inspect(name) for name in ELECTIONS]
     jobs = machine.queues.list_jobs(QUEUE)
     shown = (stamps, sessions, keys, locks, elections, jobs)
-    return (machine.applied_index, replica.roster, *shown)
+    return (machine.applied_index, *shown)

@@ -19,9 +19,11 @@ from raftd.consensus.types import Role
 from raftd.node.replica import Replica
 from raftd.node.roster import Roster
 from raftd.statemachine.answers import AppliedEntry
+from tests.sim.bounds import check_bounds
 from tests.sim.configs import is_quorum
 from tests.sim.disk import Disk
 from tests.sim.invariants import Invariants, Life
+from tests.sim.options import Options
 from tests.sim.world import SimFailure
 
 __all__ = ["WatchedCore", "Watcher"]
@@ -55,7 +57,7 @@ class Watcher:
         invariants: Invariants,
         node_id: int,
         disks: Mapping[int, Disk],
-        cap_ms: int,
+        options: Options,
     ) -> None:
         """Begin to watch a life.
 
@@ -63,12 +65,14 @@ class Watcher:
             invariants: Of the run.
             node_id: Whose life.
             disks: Of all nodes.
-            cap_ms: A tick moves the lease clock by so much at the most.
+            options: Of the run.
         """
         self._invariants: Final = invariants
         self._node_id: Final = node_id
         self._disks: Final = disks
-        self._cap_ms: Final = cap_ms
+        self._options: Final = options
+        self._cap_ms: Final = 2 * options.heartbeat_ms
+        """A tick moves the lease clock by so much at the most."""
         self._life: Final = Life(node_id)
 
     def on_loaded(self, index: int, roster: Roster) -> None:
@@ -112,6 +116,7 @@ class Watcher:
             raise SimFailure(f"n{self._node_id}: core and roster have other members")
         term = replica.core.term if replica.may_propose else 0
         self._invariants.on_tick(self._life, term, replica.clock.now_ms, self._cap_ms)
+        check_bounds(replica, self._options)
 
     def on_applied(self, replica: Replica, entry: AppliedEntry) -> None:
         """Check what an entry did."""
