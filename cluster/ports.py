@@ -16,7 +16,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-__all__ = ["free_ports"]
+__all__ = ["free_ports", "free_range"]
 
 _HOST = "127.0.0.1"
 #: Below those that outgoing connections get.
@@ -30,10 +30,25 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(*_PORTS)
-        if port not in _given and _lock(port) and _is_free(port):
-            _given[port] = None
+        if _take(port):
             found.append(port)
     return found
+
+
+def free_range(size: int) -> int:
+    """Find so many ports in a row, and keep them; returns the first of them."""
+    while True:
+        first = random.randrange(_PORTS[0], _PORTS[1] - size)
+        if all(_take(port) for port in range(first, first + size)):
+            return first
+
+
+def _take(port: int) -> bool:
+    """Keep a port if nobody has it."""
+    if port in _given or not _lock(port) or not _is_free(port):
+        return False
+    _given[port] = None
+    return True
 
 
 def _is_free(port: int) -> bool:

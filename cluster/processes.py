@@ -20,7 +20,8 @@ from cluster.ports import free_ports
 __all__ = ["Processes"]
 
 _HOST = "127.0.0.1"
-_STOP_S = 20.0
+#: Far more than an end takes: on a busy machine it is still one.
+_STOP_S = 60.0
 _FRUGAL_FLAGS = ("--ballast-bytes", "1048576")
 
 
@@ -176,7 +177,9 @@ class Processes:
 
     def wait(self, node_id: int) -> int:
         """Wait until a node ends by itself; returns its exit code."""
-        return self._running.pop(node_id).wait(_STOP_S)
+        code = self._running[node_id].wait(_STOP_S)
+        del self._running[node_id]
+        return code
 
     def stop(self, *nodes: int) -> None:
         """Stop these nodes, or all, cleanly; kill what does not obey."""

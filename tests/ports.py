@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.ports import free_ports
+from cluster.ports import free_ports, free_range
 
-__all__ = ["HOST", "free_ports"]
+__all__ = ["HOST", "free_ports", "free_range"]
 
 HOST = "127.0.0.1"

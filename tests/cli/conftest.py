@@ -40,6 +40,8 @@ class Ran:
 
 Ctl = Callable[..., Ran]
 
+_TIMEOUT = "60s"
+
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
@@ -76,7 +78,7 @@ def offline(
 def ctl(node: Processes, offline: Ctl, monkeypatch: pytest.MonkeyPatch) -> Ctl:
     """Raftctl in this process, with the real node."""
     monkeypatch.setenv("RAFTCTL_ENDPOINTS", node.endpoints)
-    monkeypatch.setenv("RAFTCTL_TIMEOUT", "20s")
+    monkeypatch.setenv("RAFTCTL_TIMEOUT", _TIMEOUT)
     return offline
 
 
@@ -91,7 +93,11 @@ def spawn(node: Processes) -> Iterator[Spawn]:
     def run(*args: str, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "raftctl.main", *args],
-            env={**os.environ, "RAFTCTL_ENDPOINTS": node.endpoints},
+            env={
+                **os.environ,
+                "RAFTCTL_ENDPOINTS": node.endpoints,
+                "RAFTCTL_TIMEOUT": _TIMEOUT,
+            },
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
         started.append(process)

@@ -108,7 +108,7 @@ def test_every_flag_is_also_a_variable(
 def test_stopped_raftctl_loses_its_command_before_another_can_acquire(
     ctl: Ctl, spawn: Spawn
 ) -> None:
-    first = spawn("lock", "exec", "x/stop", "--ttl", "2s", "--", *WAITS)
+    first = spawn("lock", "exec", "x/stop", "--ttl", "3s", "--", *WAITS)
     child = pid_line(first)
     first.send_signal(signal.SIGSTOP)
     second = ctl("lock", "exec", "x/stop", "--wait", "20s", "--", "echo", "mine")
@@ -131,15 +131,16 @@ def test_cluster_that_stands_still_stops_the_command_in_time(
     node: Processes, ctl: Ctl, spawn: Spawn
 ) -> None:
     first = spawn(
-        *("lock", "exec", "x/still", "--ttl", "2s", "--timeout", "1s", "--", *WAITS)
+        *("lock", "exec", "x/still", "--ttl", "4s", "--on-lost", "term,kill:2s"),
+        *("--timeout", "3s", "--", *WAITS),
     )
     child = pid_line(first)
     node.signal(1, signal.SIGSTOP)
     try:
-        child.wait(2.0)
-        _, err = first.communicate()
+        child.wait(4.0)
     finally:
         node.signal(1, signal.SIGCONT)
+    _, err = first.communicate()
     assert first.returncode == ExitCode.LOST
     assert err.startswith(b'error: lock "x/still" was lost')
     again = ctl("lock", "exec", "x/still", "--wait", "20s", "--", "echo", "mine")

@@ -183,7 +183,7 @@ def test_sigterm_lets_the_running_job_finish(ctl: Ctl, spawn: Spawn) -> None:
 
 
 def test_a_cancelled_job_kills_its_command(ctl: Ctl, spawn: Spawn) -> None:
-    line = ("--reservation", "1s")
+    line = ("--reservation", "3s")
     job = ctl("job", "put", "x/cancel", "1", *line).text.strip()
     worker = spawn("job", "exec", "x/cancel", "--once", "--", "tail", "-f", "/dev/null")
     while ctl("job", "get", job, "-o", "value").text != "RESERVED\n":

@@ -14,6 +14,16 @@ from tests.e2e.tools import wait_until_serving
 
 MakeNodes = Callable[..., Processes]
 
+_TIMEOUT_S = 400
+"""A test of real processes takes many times as long on a busy machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test of this folder time, unless it says how much."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
+
 
 def _end(nodes: Processes) -> None:
     for node_id in nodes.running:

@@ -10,7 +10,7 @@ from cluster.processes import Processes
 
 __all__ = ["end_of", "refused", "sentence_of"]
 
-_END_S = 30
+_END_S = 60
 
 
 def refused(

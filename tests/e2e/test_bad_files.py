@@ -17,7 +17,7 @@ import raftclient
 from cluster.processes import Processes
 from tests.e2e.conftest import MakeNodes
 from tests.e2e.refusals import refused
-from tests.e2e.tools import eventually, status_of, wait_until_serving
+from tests.e2e.tools import told_by, wait_until_serving
 
 pytestmark = pytest.mark.e2e
 
@@ -27,19 +27,18 @@ Damage = Callable[[Path], None]
 
 
 @pytest.fixture(scope="module")
-def sound(make_lasting: MakeNodes) -> Processes:
+def sound(
+    make_lasting: MakeNodes, tmp_path_factory: pytest.TempPathFactory
+) -> Processes:
     """A stopped cluster of one with a checkpoint, and entries behind it."""
-    nodes = make_lasting("--checkpoint-interval-ms", "1000", size=1)
+    # No checkpoint by itself, which would cut what is to be damaged.
+    nodes = make_lasting("--checkpoint-interval-ms", "86400000", size=1)
     nodes.start()
     wait_until_serving(nodes)
     with raftclient.connect(nodes.endpoints, timeout_s=60) as client:
-
-        def has_checkpoint() -> bool:
-            client.put("a", NEEDLE)
-            status = status_of(nodes, 1)
-            return status is not None and status.checkpoint_index > 0
-
-        eventually(has_checkpoint, "a checkpoint is taken")
+        client.put("a", NEEDLE)
+        client.cluster.backup(tmp_path_factory.mktemp("backup") / "b")
+        assert told_by(nodes, 1).checkpoint_index > 0, "a backup has one taken"
         for number in range(100):
             client.put(f"k{number}", NEEDLE)
     nodes.stop()

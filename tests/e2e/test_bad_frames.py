@@ -35,7 +35,7 @@ STRANGER = Hello(
     limits=b"",
     expected=0,
 )
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 MALFORMED = {
     "nothing": b"",

@@ -18,11 +18,14 @@ import pytest
 
 import raftclient
 from tests.e2e.tools import eventually
+from tests.ports import free_range
 
 pytestmark = pytest.mark.e2e
 
 STOP_S = 40.0
 PATIENCE_S = 60.0
+PORTS = 23
+"""In a row, from the first of node 1 to the last of node 3."""
 
 
 class Dev:
@@ -59,13 +62,13 @@ def is_running(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def dev(data_dir: Path) -> Iterator[Dev]:
-    """Run ``raftd dev`` on free ports; its nodes are ended whatever happens."""
+def dev(data_dir: Path, port: int) -> Iterator[Dev]:
+    """Run ``raftd dev`` from a port on; its nodes are ended whatever happens."""
     variables = {k: v for k, v in os.environ.items() if "RAFT" not in k}
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "raftd.server.main", "dev"),
-            *("--port", "0", "--data-dir", str(data_dir)),
+            *("--port", str(port), "--data-dir", str(data_dir)),
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -90,8 +93,8 @@ def check_counts(endpoints: str, expected: int) -> None:
 def test_dev_serves_restarts_what_is_killed_and_leaves_no_process(
     tmp_path: Path,
 ) -> None:
-    data_dir = tmp_path / "dev"
-    with dev(data_dir) as running:
+    data_dir, port = tmp_path / "dev", free_range(PORTS)
+    with dev(data_dir, port) as running:
         assert len(running.endpoints.split(",")) == 3
         assert f'raftclient.connect("{running.endpoints}")' in running.greeting
         check_counts(running.endpoints, 1)
@@ -105,7 +108,7 @@ def test_dev_serves_restarts_what_is_killed_and_leaves_no_process(
         assert running.process.wait(STOP_S) == 0
         assert not any(is_running(pid) for pid in pids)
         endpoints = running.endpoints
-    with dev(data_dir) as running:
+    with dev(data_dir, 0) as running:
         assert running.endpoints == endpoints, "a folder keeps its ports"
         check_counts(running.endpoints, 3)
 

@@ -20,11 +20,10 @@ import pytest
 
 from cluster.processes import Processes
 from raftclient import aio
-from raftpb.v1 import cluster_pb2
 from tests.e2e.tools import (
     eventually_async,
     leader_of,
-    status_of,
+    told_by,
     wait_until_agreed,
     wait_until_serving,
 )
@@ -114,8 +113,8 @@ async def check(nodes: Processes, ledger: Ledger) -> None:
     assert keys == ledger.keys
     assert versions == {1}, "a put was applied twice"
     await asyncio.to_thread(wait_until_agreed, nodes)
-    found = [status_of(nodes, node_id) for node_id in nodes.ids]
-    assert [status.keys for status in found if status] == [len(keys) + len(counts)] * 3
+    found = [await asyncio.to_thread(told_by, nodes, node_id) for node_id in nodes.ids]
+    assert [status.keys for status in found] == [len(keys) + len(counts)] * 3
 
 
 def the_leader(nodes: Processes) -> list[int]:
@@ -172,6 +171,4 @@ async def test_kills_of_any_node_in_any_order(nodes: Processes, seed: int) -> No
 
 
 def _term(nodes: Processes) -> int:
-    status: cluster_pb2.MemberStatus | None = status_of(nodes, leader_of(nodes))
-    assert status is not None, "a leader answers"
-    return status.term
+    return told_by(nodes, leader_of(nodes)).term

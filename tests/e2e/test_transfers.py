@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 
 import pytest
@@ -43,7 +44,7 @@ class _Transfers:
             try:
                 return await self._client.cluster.transfer(target, timeout_s=PATIENCE_S)
             except PreconditionFailed as refusal:
-                if "did not take over in time" not in str(refusal):
+                if not re.search(_REFUSED, str(refusal)):
                     raise
                 self.again += 1
                 return None

@@ -26,6 +26,7 @@ __all__ = [
     "everybody_agrees",
     "leader_of",
     "status_of",
+    "told_by",
     "wait_until_agreed",
     "wait_until_caught_up",
     "wait_until_serving",
@@ -33,7 +34,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-DEADLINE_S: Final = 40.0
+DEADLINE_S: Final = 90.0
 _POLL_S: Final = 0.05
 _CALL_S: Final = 2.0
 _Role = cluster_pb2.MemberStatus
@@ -90,6 +91,19 @@ def status_of(nodes: Processes, node_id: int) -> cluster_pb2.MemberStatus | None
     return member
 
 
+def told_by(nodes: Processes, node_id: int) -> cluster_pb2.MemberStatus:
+    """Ask a node that runs about itself, until it answers."""
+    told: list[cluster_pb2.MemberStatus] = []
+
+    def look() -> bool:
+        status = status_of(nodes, node_id)
+        told.extend([status] if status is not None else [])
+        return bool(told)
+
+    eventually(look, f"node {node_id} answers")
+    return told[0]
+
+
 def leader_of(nodes: Processes) -> int:
     """Wait until the running nodes follow one of them, and say which."""
 
@@ -118,9 +132,7 @@ def wait_until_serving(nodes: Processes, wanted: Iterable[int] = ()) -> None:
 
 def wait_until_caught_up(nodes: Processes) -> None:
     """Wait until all running nodes have applied what is committed now."""
-    status = status_of(nodes, leader_of(nodes))
-    assert status is not None, "a leader answers"
-    index = status.commit_index
+    index = told_by(nodes, leader_of(nodes)).commit_index
 
     def look() -> bool:
         found = [status_of(nodes, node_id) for node_id in nodes.running]
@@ -145,8 +157,7 @@ def wait_until_agreed(nodes: Processes, wanted: Sequence[int] = ()) -> None:
 
     Needs `--checkpoint-interval-ms` to be short: marks come with writes.
     """
-    leader = status_of(nodes, leader_of(nodes))
-    assert leader is not None, "a leader answers"
+    leader = told_by(nodes, leader_of(nodes))
     eventually(
         lambda: everybody_agrees(nodes, leader.last_index, wanted),
         f"all nodes compared their states at or after entry {leader.last_index}",

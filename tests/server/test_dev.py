@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from pathlib import Path
 
@@ -10,26 +9,20 @@ import pytest
 
 from raftd.server import dev
 from raftd.server.dev import DevError, choose_ports
-from tests.ports import HOST, free_ports
+from tests.ports import HOST, free_range
 
-
-def _range_start(scratch: Path) -> int:
-    """Return a port with those behind it free that three nodes take."""
-    for port in free_ports(20):
-        with contextlib.suppress(DevError):
-            choose_ports(3, scratch / str(port), port)
-            return port
-    pytest.fail("no free range of ports")
+SIZE = 23
+"""Ports from the first to the last that three nodes take."""
 
 
 def test_a_folder_keeps_its_ports_until_others_are_asked_for(tmp_path: Path) -> None:
-    first = _range_start(tmp_path)
+    first = free_range(SIZE)
     chosen = choose_ports(3, tmp_path, first)
     assert chosen[0][0] == first
     assert chosen[2] == (first + 20, first + 21, first + 22)
     assert choose_ports(3, tmp_path, None) == chosen
     assert choose_ports(3, tmp_path, 0) == chosen
-    moved = choose_ports(3, tmp_path, _range_start(tmp_path))
+    moved = choose_ports(3, tmp_path, free_range(SIZE))
     assert moved != chosen
     assert choose_ports(3, tmp_path, None) == moved
 
@@ -37,7 +30,7 @@ def test_a_folder_keeps_its_ports_until_others_are_asked_for(tmp_path: Path) -> 
 def test_without_a_word_the_first_ports_are_the_documented_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = _range_start(tmp_path)
+    first = free_range(SIZE)
     monkeypatch.setattr(dev, "FIRST_PORT", first)
     assert choose_ports(1, tmp_path, None) == [(first, first + 1, first + 2)]
 
