@@ -85,8 +85,7 @@ class ElectionFeed(Feed[ElectionEvent]):
                 self._see(event)
             else:
                 self.push(event)
-        if message.revision:
-            self._from_rev = message.revision + 1
+        self._from_rev = max(self._from_rev, message.revision + 1)
 
 
 def leader_of(found: elections_pb2.Leadership) -> LeaderInfo | None:

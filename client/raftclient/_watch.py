@@ -95,9 +95,9 @@ class KeyWatch(Feed[WatchEvent]):
                 self.push(WatchEvent(WatchKind.SYNCED, message.revision))
             case _:  # progress, and kinds that a newer server may add
                 pass
-        if not self._wants_list and message.revision:
-            self.revision = message.revision
-            self._from_rev = message.revision + 1
+        if not self._wants_list:
+            self.revision = max(self.revision, message.revision)
+            self._from_rev = max(self._from_rev, message.revision + 1)
 
 
 def _event(event: kv_pb2.KeyEvent) -> WatchEvent:

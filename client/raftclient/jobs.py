@@ -165,8 +165,7 @@ class JobFeed(Feed[JobEvent]):
         for each in message.events:
             self.push(_event(each, is_resync))
             is_resync = False
-        if message.revision:
-            self._from_rev = message.revision + 1
+        self._from_rev = max(self._from_rev, message.revision + 1)
 
 
 class JobCalls:

@@ -75,3 +75,17 @@ async def test_observers_see_every_transition_and_nobody(
         cluster.cut_streams()
         await cluster.until(lambda: len(cluster.watches) == 2)
         assert cluster.watches[1][1].observe_election.from_rev == 9
+
+
+async def test_an_observer_of_an_empty_cluster_is_told_nothing_twice(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    async with client.observe("e") as feed:
+        await cluster.until(lambda: cluster.watches)
+        nobody = elections_pb2.ElectionEvent(revision=0)
+        news = elections_pb2.ObserveElectionResponse(revision=0, events=[nobody])
+        cluster.push(0, observe_election=news)
+        assert (await anext(feed)).leader is None
+        cluster.cut_streams()
+        await cluster.until(lambda: len(cluster.watches) == 2)
+        assert cluster.watches[1][1].observe_election.from_rev == 1

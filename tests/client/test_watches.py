@@ -65,6 +65,19 @@ async def test_a_watch_resumes_behind_the_last_revision_it_saw(
         assert await take(watch, 1) == [(WatchKind.PUT, b"p3")]
 
 
+async def test_a_watch_that_began_in_an_empty_cluster_resumes_at_its_first_revision(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    async with client.watch(prefix="p", initial=True) as watch:
+        await cluster.until(lambda: len(cluster.watches) == 1)
+        push(cluster, 0, Kind.KIND_SYNCED, 0)
+        assert await take(watch, 1) == [(WatchKind.SYNCED, b"")]
+        cluster.cut_streams()
+        await cluster.until(lambda: len(cluster.watches) == 2)
+        resumed = cluster.watches[1][1].watch_keys
+        assert (resumed.from_rev, resumed.initial) == (1, False)
+
+
 async def test_a_list_that_was_cut_short_is_begun_again_behind_a_resync(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
