@@ -69,18 +69,19 @@ class LoadProcess:
             options: How much of what.
             world: Whose end is its own.
         """
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.workload"),
-            *("--endpoints", endpoints, "--history", str(history)),
-            *("--seed", seed, "--name", name),
-            *("--options", msgspec.json.encode(options).decode()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=history.with_suffix(".err").open("wb"),
-            cwd=_ROOT,
-            env=os.environ | {WORLD: world},
-            limit=_LINE_BYTES_MAX,
-        )
+        with history.with_suffix(".err").open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.workload"),
+                *("--endpoints", endpoints, "--history", str(history)),
+                *("--seed", seed, "--name", name),
+                *("--options", msgspec.json.encode(options).decode()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                cwd=_ROOT,
+                env=os.environ | {WORLD: world},
+                limit=_LINE_BYTES_MAX,
+            )
         return cls(process, history)
 
     async def _read(self) -> None:
@@ -105,7 +106,7 @@ class LoadProcess:
             await asyncio.sleep(_POLL_S)
 
     def lap_us(self) -> int:
-        """Return the longest time without a write since the last time this was asked."""
+        """Return the longest time without a write since this was asked last."""
         pause_us, self._pause_us = self._pause_us, 0
         if self.line.last_ack_us:
             pause_us = max(pause_us, self.line.at_us - self.line.last_ack_us)

@@ -65,8 +65,8 @@ class Round:
     """See the module.
 
     Attributes:
-        keeps_log: Its nodes keep their log from the first entry, so that it can be
-            read as evidence, and make no checkpoints; else it is the other way round.
+        keeps_log: Its nodes keep all of their log and make no checkpoints of their own
+            accord; else they make many, and keep little log.
     """
 
     number: int

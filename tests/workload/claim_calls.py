@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from raftclient._clock import to_ms
 from raftclient.locks import LockMode
 from tests.workload.recorded import Recorded
 from tests.workload.wire import fields_of
@@ -32,9 +33,9 @@ class ClaimCalls(Recorded):
         """Have a lease granted that nobody keeps alive."""
         return await self.call(
             "grant",
-            {"ttl_ms": int(ttl_s * 1000), "claimant": self.client.claimant},
+            {"ttl_ms": to_ms(ttl_s), "claimant": self.client.claimant},
             lambda: self.client.grant_lease(ttl_s),
-            lambda lease: {"lease": lease, "ttl_ms": int(ttl_s * 1000)},
+            lambda lease: {"lease": lease, "ttl_ms": to_ms(ttl_s)},
         )
 
     async def keep_alive(self, lease: int) -> Ended[float]:
@@ -80,7 +81,7 @@ class ClaimCalls(Recorded):
             "claimant": lock.claimant,
             "mode": MODES[mode],
             "limit": limit if is_counting else 1,
-            "wait_ms": int(wait_s * 1000),
+            "wait_ms": to_ms(wait_s),
         }
         return await self.call(
             "acquire",
@@ -140,7 +141,7 @@ class ClaimCalls(Recorded):
             "name": name,
             "claimant": claimant,
             "value": value,
-            "wait_ms": int(wait_s * 1000),
+            "wait_ms": to_ms(wait_s),
         }
         election = self.client.election(name)
         return await self.call(

@@ -1,8 +1,8 @@
 """Reads the log of a node, as evidence of what the cluster did.
 
 Only what is known to be committed counts; what a node wrote and never learnt to be
-committed may be gone by right. The log must have been kept from its first entry, which
-the flags `KEEP_LOG` see to.
+committed may be gone by right. A log is there from its first entry where the flags
+`KEEP_LOG` saw to it; else what was cut must have been kept elsewhere.
 
 Source: RELIABILITY.md section 4 (remove unknowns with evidence).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["KEEP_LOG", "LogIsCut", "as_log", "read_committed"]
+__all__ = ["KEEP_LOG", "as_log", "read_committed"]
 
 KEEP_LOG: Final = (
     *("--checkpoint-interval-ms", "3600000"),
@@ -33,17 +33,12 @@ _COMMIT_SQL: Final = "SELECT max(commit_index) FROM entries"
 _BYTES_MAX: Final = 1 << 40
 
 
-class LogIsCut(Exception):
-    """The log does not begin with the first entry."""
-
-
 def read_committed(data_dir: Path) -> tuple[Entry, ...]:
-    """Return all entries that a node knows to be committed, verified.
+    """Return all entries that a node has and knows to be committed, verified.
 
     The node may run, but then should have nothing to write for the moment.
 
     Raises:
-        LogIsCut: It does not begin with entry 1.
         DamagedFiles: An entry is not what was written.
     """
     path = data_dir / LOG_NAME
@@ -52,12 +47,11 @@ def read_committed(data_dir: Path) -> tuple[Entry, ...]:
         head = decode_meta(path, meta, HEAD, LogHead)
         cut = decode_meta(path, meta, CUT_POINT, CutPoint)
         (written,) = db.execute(_COMMIT_SQL).fetchone()
-    if cut.index:
-        raise LogIsCut(f"{path} begins behind entry {cut.index}.")
     commit = max(head.commit, written or 0)
+    first = Index(cut.index + 1)
     reader = LogReader(path)
     try:
-        return reader.read(cut, Index(1), Index(commit + 1), _BYTES_MAX)
+        return reader.read(cut, first, Index(commit + 1), _BYTES_MAX)
     finally:
         reader.close()
 

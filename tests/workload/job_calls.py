@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raftclient import txn
+from raftclient._clock import to_ms
 from tests.workload.kv_calls import result_of
 from tests.workload.recorded import Recorded
 from tests.workload.wire import fields_of, jobs_of, ops_of
@@ -56,8 +57,8 @@ class JobCalls(Recorded):
             "queues": [[queue, 1]],
             "worker": self.fresh(),
             "jobs_max": jobs_max,
-            "reservation_ms": int(reservation_s * 1000),
-            "wait_ms": int(wait_s * 1000),
+            "reservation_ms": to_ms(reservation_s),
+            "wait_ms": to_ms(wait_s),
         }
         return await self.call(
             "reserve",
@@ -76,7 +77,7 @@ class JobCalls(Recorded):
         """Prolong a reservation."""
         return await self.call(
             "extend",
-            {"job": job.job_id, "token": job.token, "for_ms": int(for_s * 1000)},
+            {"job": job.job_id, "token": job.token, "for_ms": to_ms(for_s)},
             lambda: job.extend(for_s),
             _remaining,
         )
@@ -117,7 +118,7 @@ class JobCalls(Recorded):
                 "job": job.job_id,
                 "token": job.token,
                 "error": "drawn",
-                "retry_in_ms": int(retry_in_s * 1000),
+                "retry_in_ms": to_ms(retry_in_s),
                 "is_fatal": fatal,
             },
             lambda: job.fail("drawn", retry_in_s=retry_in_s, fatal=fatal),
@@ -128,7 +129,7 @@ class JobCalls(Recorded):
         """Put a job off."""
         return await self.call(
             "snooze",
-            {"job": job.job_id, "token": job.token, "for_ms": int(for_s * 1000)},
+            {"job": job.job_id, "token": job.token, "for_ms": to_ms(for_s)},
             lambda: job.snooze(for_s),
             lambda _: {},
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from raftd.statemachine.schema.jobs import OnParentFailure
+from raftd.statemachine.schema.txn import CompareOp, CompareTarget
 from tests.checkers.history import as_text
 
 if TYPE_CHECKING:
@@ -58,16 +60,23 @@ def _plain(value: Any) -> Any:
 
 def jobs_of(specs: Iterable[txn_pb2.JobSpec]) -> list[Fields]:
     """Return what jobs are to be."""
-    return [fields_of(spec) for spec in specs]
+    return [_job(spec) for spec in specs]
+
+
+def _job(spec: txn_pb2.JobSpec) -> Fields:
+    fields = fields_of(spec)
+    if "on_parent_failure" in fields:
+        fields["on_parent_failure"] = OnParentFailure(spec.on_parent_failure).name
+    return fields
 
 
 def compares_of(compares: Iterable[txn.Compare]) -> list[Fields]:
-    """Return conditions; targets and operators are the log's numbers."""
+    """Return conditions; the log has the same numbers for targets and operators."""
     found = []
     for compare in compares:
-        wire = compare.wire
-        fields = fields_of(wire)
-        fields["op"] = fields.pop("operator", 1)
+        fields = fields_of(compare.wire)
+        fields["target"] = CompareTarget(fields["target"]).name
+        fields["op"] = CompareOp(fields.pop("operator", CompareOp.EQUAL)).name
         found.append(fields)
     return found
 
@@ -79,6 +88,8 @@ def ops_of(ops: Iterable[txn.Op]) -> list[Fields]:
         kind = each.wire.WhichOneof("op")
         assert kind is not None, "made by a function of raftclient.txn"
         fields = fields_of(getattr(each.wire, kind))
+        if kind == "enqueue":
+            fields = {"jobs": jobs_of(each.wire.enqueue.jobs)}
         name: str = "incr" if kind == "increment" else kind
         if kind == "put" and "if_mod_rev" in fields:
             name = "cas"
