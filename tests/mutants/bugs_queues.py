@@ -83,7 +83,7 @@ QUEUES: Final = (
         breaks=("QSL", "XO"),
         repeats="scenario 58",
         patches=((Sessions, "keep", _keep_no_reserves),),
-        finder=Simulated(),
+        finder=Simulated(workers=3),
     ),
     Bug(
         name="client-id-forgotten",

@@ -15,7 +15,7 @@ from raftd.node.read_queue import ReadQueue
 from raftd.node.service import Answered, AnswerSink
 from tests.mutants.bug import Bug
 from tests.mutants.finders import Scripted, Simulated
-from tests.sim.focus import BUSY
+from tests.sim.focus import BUSY, QUIET
 
 __all__ = ["READS"]
 
@@ -91,7 +91,17 @@ READS: Final = (
         breaks=("LIN",),
         repeats="etcd#20418, scenario 12",
         patches=((reads, "flush_leader", _read_round_again),),
-        finder=Scripted("rule_33_rounds"),
+        finder=Simulated(
+            QUIET,
+            replay=0.4,
+            replay_late_us=1_500_000,
+            clients=6,
+            depth=4,
+            op_interval_us=20_000,
+            shapes=("isolate",),
+            downtime_us=900_000,
+        ),
+        script=Scripted("rule_33_rounds"),
     ),
     Bug(
         name="read-before-apply",

@@ -27,7 +27,8 @@ from raftd.statemachine.sessions import Sessions
 from raftd.statemachine.tables import RowKey, Table
 from raftd.statemachine.window import Window
 from tests.mutants.bug import Bug
-from tests.mutants.finders import Simulated
+from tests.mutants.finders import Played, Simulated
+from tests.mutants.plays import a_member_that_was_away_comes_back_under_load
 from tests.sim.focus import BUSY, SHIPPING
 
 __all__ = ["SNAPSHOTS"]
@@ -125,10 +126,11 @@ SNAPSHOTS: Final = (
         finder=Simulated(
             SHIPPING,
             mark_log_bytes=1,
-            downtime_us=400_000,
-            op_interval_us=50_000,
+            downtime_us=600_000,
+            op_interval_us=30_000,
             clients=6,
             faults=("partition",),
+            shapes=("isolate",),
         ),
     ),
     Bug(
@@ -171,9 +173,7 @@ SNAPSHOTS: Final = (
         breaks=("LIV",),
         repeats="RedisRaft#43, scenario 28, rule 31",
         patches=((LogCut, "choose", _cut_under_the_snapshot),),
-        finder=Simulated(
-            SHIPPING, mark_log_bytes=500, chunk_bytes=100, latency_us=20_000
-        ),
+        finder=Played(a_member_that_was_away_comes_back_under_load),
     ),
     Bug(
         name="log-cut-too-far",

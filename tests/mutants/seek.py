@@ -12,9 +12,8 @@ Source: RELIABILITY.md section 6.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from itertools import pairwise
-from statistics import median_low
 from typing import Final
 
 from tests.mutants.bug import FOUND, Bug, Finder, planted
@@ -38,7 +37,7 @@ class Sought:
         kind: Of the finder.
         is_random: Whether seeds make a difference to it.
         found: How often it was found.
-        median_seeds: From one find to the next.
+        median_seeds: For one find, by the share of seeds that find it.
         cpu_s: Of all tries together.
         what: What the first find says.
         wrong: The same seed fails without the bug, and how; empty if it does not.
@@ -97,19 +96,24 @@ def _seek(bug: Bug, finder: Finder, seeds: range, finds: int) -> Sought:
         if len(hits) == finds or time.process_time() - begin_s > _CPU_S_MAX:
             break
     cpu_s = time.process_time() - begin_s
-    at = [seeds.start - 1, *(seed for seed, _ in hits)]
-    gaps = [after - before for before, after in pairwise(at)]
     return Sought(
         bug.name,
         finder.kind,
         finder.is_random,
         tried,
         len(hits),
-        median_low(gaps) if gaps else 0,
+        _median(len(hits) / tried),
         cpu_s,
         hits[0][1] if hits else "",
         _fails_without(finder, hits[0][0]) if hits else "",
     )
+
+
+def _median(share: float) -> int:
+    """Return after how many seeds every other search has found it."""
+    if not share:
+        return 0
+    return 1 if share > 1 / 2 else math.ceil(math.log(1 / 2) / math.log(1 - share))
 
 
 def _fails_without(finder: Finder, seed: int) -> str:
