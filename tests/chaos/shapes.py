@@ -42,7 +42,7 @@ def whole_majority(nodes: Sequence[int], cuts: Collection[Pair]) -> list[int]:
 
 def _symmetric(nodes: Sequence[int], rng: random.Random) -> list[Pair]:
     """A minority and the rest do not hear each other."""
-    minority = rng.sample(nodes, rng.randint(1, (len(nodes) - 1) // 2))
+    minority = rng.sample(nodes, rng.randint(1, max(1, (len(nodes) - 1) // 2)))
     return both_ways(minority, [n for n in nodes if n not in minority])
 
 
