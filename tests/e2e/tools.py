@@ -9,12 +9,14 @@ Source: SEMANTICS.md section 7 (status).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 import grpc
 
+import raftclient
 from cluster.processes import Processes
 from raftpb.v1 import cluster_pb2, cluster_pb2_grpc
 
@@ -37,6 +39,7 @@ T = TypeVar("T")
 DEADLINE_S: Final = 90.0
 _POLL_S: Final = 0.05
 _CALL_S: Final = 2.0
+_LOOKS_PER_WRITE: Final = 40
 _Role = cluster_pb2.MemberStatus
 
 
@@ -155,10 +158,19 @@ def everybody_agrees(nodes: Processes, index: int, wanted: Sequence[int] = ()) -
 def wait_until_agreed(nodes: Processes, wanted: Sequence[int] = ()) -> None:
     """Wait until nodes (all) hold the same state at a mark after all that was written.
 
-    Needs `--checkpoint-interval-ms` to be short: marks come with writes.
+    Needs `--checkpoint-interval-ms` to be short. Marks come with writes: who got the
+    newest one with a snapshot compares at the next.
     """
-    leader = told_by(nodes, leader_of(nodes))
-    eventually(
-        lambda: everybody_agrees(nodes, leader.last_index, wanted),
-        f"all nodes compared their states at or after entry {leader.last_index}",
-    )
+    index = told_by(nodes, leader_of(nodes)).last_index
+    looks = itertools.count(1)
+
+    def look() -> bool:
+        if everybody_agrees(nodes, index, wanted):
+            return True
+        if next(looks) % _LOOKS_PER_WRITE == 0:
+            endpoints = list(map(nodes.endpoint, nodes.running))
+            with raftclient.connect(endpoints, timeout_s=DEADLINE_S) as client:
+                client.delete("there is no such key")
+        return False
+
+    eventually(look, f"all nodes compared their states at or after entry {index}")
