@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from raftd.statemachine.schema.entry import Batch
     from tests.checkers.parts import Fields
 
-__all__ = ["args_of", "name_of", "read_log"]
+__all__ = ["args_of", "event_of", "name_of", "outcome_of", "plain", "read_log"]
 
 _NAMES: Final = {
     "MarkEntry": "mark",
@@ -138,12 +138,12 @@ def _entry(
                 ticket=each.ticket,
                 session=each.session,
                 number=each.number,
-                **_outcome(each.answer),
+                **outcome_of(each.answer),
             )
             for each in applied.decided
         ],
         events=[
-            _event(event)
+            event_of(event)
             for event in (applied.record.events if applied.record is not None else ())
         ],
         ended=list(applied.closed),
@@ -157,7 +157,7 @@ def _applied(
     first: dict[tuple[int, int], bool],
 ) -> Applied:
     """Describe a request; ``first`` has the numbers that were applied before it."""
-    said = _outcome(answer)
+    said = outcome_of(answer)
     key = (request.session, request.number)
     if request.number:
         if key in first:
@@ -170,7 +170,7 @@ def _applied(
         session=request.session,
         number=request.number,
         revision=revision,
-        fences=[_plain(fence) for fence in request.fences],
+        fences=[plain(fence) for fence in request.fences],
         **said,
     )
 
@@ -182,25 +182,27 @@ def _leaves_no_trace(answer: Answer) -> bool:
     return getattr(answer, "jobs", None) == ()
 
 
-def _outcome(answer: Answer) -> dict[str, Any]:
+def outcome_of(answer: Answer) -> dict[str, Any]:
+    """Return outcome, and error, ticket or answer, as `Applied` has them."""
     match answer:
         case Refusal():
             return {"outcome": "refused", "error": answer.reason.value}
         case Pending():
             return {"outcome": "pending", "ticket": answer.ticket}
         case Result():
-            return {"outcome": "ok", "answer": _plain(answer)}
+            return {"outcome": "ok", "answer": plain(answer)}
         case _:
             return {"outcome": "ok"}
 
 
-def _event(event: LogEvent) -> Event:
+def event_of(event: LogEvent) -> Event:
+    """Return an event of the log as a history has it."""
     match event:
         case KeyValue():
             return Event(
                 what="put" if event.version else "delete",
                 revision=event.mod_rev,
-                **_plain(event),
+                **plain(event),
             )
         case ElectionEvent():
             return Event(
@@ -241,10 +243,10 @@ def name_of(command: AnyCommand | Command) -> str:
 
 def args_of(command: AnyCommand | Command) -> Fields:
     """Return what a command asks for; see `records`."""
-    return _plain(command)
+    return plain(command)
 
 
-def _plain(struct: msgspec.Struct | Fence) -> Fields:
+def plain(struct: msgspec.Struct | Fence) -> Fields:
     """Return the fields of a struct that differ from their defaults."""
     fields = struct.__struct_fields__
     defaults = struct.__struct_defaults__
@@ -253,11 +255,11 @@ def _plain(struct: msgspec.Struct | Fence) -> Fields:
     for place, field in enumerate(fields):
         value = getattr(struct, field)
         if place < bare or value not in (defaults[place - bare], {}):
-            found[field] = _plain_value(value)
+            found[field] = _value(value)
     return found
 
 
-def _plain_value(value: Any) -> Any:
+def _value(value: Any) -> Any:
     match value:
         case bytes():
             return as_text(value)
@@ -266,12 +268,12 @@ def _plain_value(value: Any) -> Any:
         case enum.Enum():
             return value.name
         case Command():
-            return {"op": name_of(value), **_plain(value)}
+            return {"op": name_of(value), **plain(value)}
         case msgspec.Struct():
-            return _plain(value)
+            return plain(value)
         case tuple() | list():
-            return [_plain_value(each) for each in value]
+            return [_value(each) for each in value]
         case dict():
-            return {key: _plain_value(each) for key, each in value.items()}
+            return {key: _value(each) for key, each in value.items()}
         case _:
             return value

@@ -1,0 +1,102 @@
+"""The command line: judge histories, corrupt them, prove that the judges say no.
+
+    python -m tests.checkers judge FILE...
+    python -m tests.checkers corrupt FILE --how NAME -o OUT
+    python -m tests.checkers prove FILE
+
+0 = all legal (prove: and every corrupted copy illegal), 1 = not, 2 = unknown or
+unreadable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.checkers.corrupt import CORRUPTIONS, Unable, corrupt
+from tests.checkers.prove import prove
+
+from tests.checkers.history import HistoryError, load, save
+from tests.checkers.judge import CHECKERS, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_LEGAL, _ILLEGAL, _UNKNOWN = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.checkers")
+    commands = parser.add_subparsers(dest="command", required=True)
+    judging = commands.add_parser("judge", help="say whether histories are legal")
+    judging.add_argument("files", nargs="+", type=Path)
+    corrupting = commands.add_parser("corrupt", help="write a corrupted copy")
+    corrupting.add_argument("file", type=Path)
+    corrupting.add_argument("--how", required=True, choices=sorted(CORRUPTIONS))
+    corrupting.add_argument("-o", "--out", required=True, type=Path)
+    proving = commands.add_parser("prove", help="judge it, and every corrupted copy")
+    proving.add_argument("file", type=Path)
+    for each in (corrupting, proving):
+        each.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    try:
+        match asked.command:
+            case "judge":
+                return max(_judge(path) for path in asked.files)
+            case "corrupt":
+                return _corrupt(asked.file, asked.how, asked.out, asked.seed)
+            case _:
+                return _prove(asked.file, asked.seed)
+    except (HistoryError, Unable) as error:
+        print(error, file=sys.stderr)
+        return _UNKNOWN
+
+
+def _judge(path: Path) -> int:
+    """Print what each checker says; illegal counts more than unknown."""
+    verdicts = judge(load(path))
+    for verdict in verdicts:
+        print(f"{path}: {verdict.checker:<10} {verdict.outcome:<8} {verdict.sentence}")
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if "illegal" in outcomes:
+        return _ILLEGAL
+    return _UNKNOWN if "unknown" in outcomes else _LEGAL
+
+
+def _corrupt(path: Path, how: str, out: Path, seed: int) -> int:
+    save(corrupt(load(path), how, random.Random(seed)), out)
+    print(f"{out}: {CORRUPTIONS[how].what}; {CORRUPTIONS[how].checker} must refuse it")
+    return _LEGAL
+
+
+def _prove(path: Path, seed: int) -> int:
+    history = load(path)
+    verdicts = judge(history)
+    for verdict in verdicts:
+        print(f"{verdict.checker:<10} {verdict.outcome:<8} {verdict.sentence}")
+    if any(verdict.outcome != "legal" for verdict in verdicts):
+        return _ILLEGAL
+    print()
+    is_proved = True
+    seen: set[str] = set()
+    for proof in prove(history, seed):
+        is_proved = is_proved and proof.is_good
+        if proof.is_done:
+            seen.add(proof.checker)
+        print(
+            f"{proof.checker:<10} {proof.how:<26} {proof.outcome:<8} {proof.sentence}"
+        )
+    missing = sorted(set(CHECKERS) - seen)
+    if missing:
+        print(f"nothing in this history can be corrupted for: {', '.join(missing)}")
+    return _LEGAL if is_proved and not missing else _ILLEGAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())

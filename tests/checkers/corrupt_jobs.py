@@ -1,0 +1,224 @@
+"""Corruptions of jobs: for `jobs`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tests.checkers.corruption import (
+    Request,
+    change_request,
+    corruption,
+    pick,
+    requests,
+)
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from tests.checkers.history import History
+    from tests.checkers.parts import Applied, Event, Fields
+
+__all__: list[str] = []
+
+
+def _jobs_in_the_end(history: History, rng: random.Random) -> tuple[int, list[Fields]]:
+    found = [place for place, each in enumerate(history.finals) if each.jobs]
+    place = pick(rng, found, "job in the end")
+    return place, list(history.finals[place].jobs or [])
+
+
+def _set_jobs(history: History, place: int, jobs: list[Fields]) -> None:
+    history.finals[place] = msgspec.structs.replace(history.finals[place], jobs=jobs)
+
+
+@corruption("jobs", "an acknowledged job is not there in the end")
+def _lost_job(history: History, rng: random.Random) -> None:
+    """As if an enqueue had been acknowledged too early."""
+    place, jobs = _jobs_in_the_end(history, rng)
+    del jobs[rng.randrange(len(jobs))]
+    _set_jobs(history, place, jobs)
+
+
+@corruption("jobs", "there is a job in the end that nobody enqueued")
+def _foreign_job(history: History, rng: random.Random) -> None:
+    """As if a refused enqueue had left something."""
+    place, jobs = _jobs_in_the_end(history, rng)
+    jobs.append({**rng.choice(jobs), "job": 1 << 60})
+    _set_jobs(history, place, jobs)
+
+
+@corruption("jobs", "a job counts one failed attempt too many")
+def _miscounted(history: History, rng: random.Random) -> None:
+    """As if a repeated call had been counted twice."""
+    place, jobs = _jobs_in_the_end(history, rng)
+    at = rng.randrange(len(jobs))
+    jobs[at] = {**jobs[at], "attempt": jobs[at].get("attempt", 0) + 1}
+    _set_jobs(history, place, jobs)
+
+
+# --- in the log --------------------------------------------------------------------
+
+
+def _moves(
+    history: History, wanted: Callable[[Event], bool]
+) -> list[tuple[int, Event]]:
+    return [
+        (at, event)
+        for at, entry in enumerate(history.entries[:-1])
+        for event in entry.events
+        if event.what == "job" and wanted(event)
+    ]
+
+
+def _again(history: History, at: int, event: Event) -> None:
+    """Have an event happen once more at the end of a later entry."""
+    later = history.entries[at + 1]
+    copy = msgspec.structs.replace(event, revision=later.revision)
+    history.entries[at + 1] = msgspec.structs.replace(
+        later, events=[*later.events, copy], now_ms=later.now_ms or 1
+    )
+
+
+@corruption("jobs", "a job is handed out while another worker has it")
+def _reserved_twice(history: History, rng: random.Random) -> None:
+    """As if a reserve that was sent again took the job again."""
+    found = _moves(history, lambda event: event.state == "RESERVED")
+    _again(history, *pick(rng, found, "reservation"))
+
+
+@corruption("jobs", "a job ends twice")
+def _ended_twice(history: History, rng: random.Random) -> None:
+    """As if a complete and an expiry had both counted."""
+    found = _moves(history, lambda event: event.state == "DONE")
+    _again(history, *pick(rng, found, "job that was done"))
+
+
+@corruption("jobs", "a complete was acknowledged, and its job is not done")
+def _silent_complete(history: History, rng: random.Random) -> None:
+    """As if the end of a job had been lost."""
+    found = _moves(history, lambda event: event.state == "DONE")
+    at, event = pick(rng, found, "job that was done")
+    entry = history.entries[at]
+    events = [each for each in entry.events if each is not event]
+    history.entries[at] = msgspec.structs.replace(entry, events=events)
+
+
+def _reserves(history: History, wanted: Callable[[Applied], bool]) -> list[Request]:
+    return requests(
+        history,
+        lambda _, each: (
+            each.name == "reserve"
+            and each.outcome == "ok"
+            and bool(each.answer.get("jobs"))
+            and wanted(each)
+        ),
+    )
+
+
+def _change_job(history: History, request: Request, **changes: object) -> None:
+    applied = history.entries[request[0]].requests[request[1]]
+    first, *others = applied.answer["jobs"]
+    answer = {"jobs": [{**first, **changes}, *others]}
+    change_request(history, request, msgspec.structs.replace(applied, answer=answer))
+
+
+@corruption("jobs", "a job is handed out again with an older token")
+def _older_token(history: History, rng: random.Random) -> None:
+    """As if tokens did not rise over deliveries."""
+    found = _reserves(
+        history, lambda each: each.answer["jobs"][0].get("delivery", 0) > 1
+    )
+    _change_job(history, pick(rng, found, "job that was handed out twice"), token=1)
+
+
+@corruption("jobs", "a worker whose token is old completes a job")
+def _stale_complete(history: History, rng: random.Random) -> None:
+    """As if a complete did not look at its token."""
+    found = requests(
+        history,
+        lambda _, each: (
+            each.name in {"complete", "fail", "release_job", "snooze"}
+            and each.outcome == "ok"
+        ),
+    )
+    request = pick(rng, found, "call of a worker")
+    applied = history.entries[request[0]].requests[request[1]]
+    args = {**applied.args, "token": applied.args["token"] - 1}
+    change_request(history, request, msgspec.structs.replace(applied, args=args))
+
+
+@corruption("jobs", "a job runs before its time")
+def _early_run(history: History, rng: random.Random) -> None:
+    """As if a delay were counted on another clock."""
+    taken = {event.job for _, event in _moves(history, lambda e: e.state == "RESERVED")}
+    found = requests(
+        history,
+        lambda _, each: (
+            each.name == "enqueue"
+            and each.outcome == "ok"
+            and "delay_ms" in each.args["jobs"][0]
+            and each.answer["ids"][0] in taken
+        ),
+    )
+    request = pick(rng, found, "job with a delay")
+    applied = history.entries[request[0]].requests[request[1]]
+    first, *others = applied.args["jobs"]
+    args = {"jobs": [{**first, "delay_ms": 3_600_000}, *others]}
+    change_request(history, request, msgspec.structs.replace(applied, args=args))
+
+
+@corruption("jobs", "a job overtakes one that comes first")
+def _overtaking(history: History, rng: random.Random) -> None:
+    """As if the order of the ready jobs were lost in a restart."""
+    born: dict[int, Request] = {}
+    for request in requests(history, lambda _, e: e.name == "enqueue" and not e.error):
+        applied = history.entries[request[0]].requests[request[1]]
+        if len(applied.args["jobs"]) == 1 and applied.answer:
+            born[applied.answer["ids"][0]] = request
+    ready: dict[str, set[int]] = {}
+    found: list[int] = []
+    for entry in history.entries:
+        plain = {
+            job["id"]
+            for each in entry.requests
+            if each.name == "reserve" and not each.args.get("types")
+            for job in each.answer.get("jobs", [])
+        }
+        for event in entry.events:
+            line = ready.setdefault(event.queue, set())
+            line.discard(event.job)
+            if event.state == "READY":
+                line.add(event.job)
+            elif (
+                event.state == "RESERVED" and event.job in plain & born.keys() and line
+            ):
+                found.append(event.job)
+    request = born[pick(rng, found, "job that was taken before others")]
+    applied = history.entries[request[0]].requests[request[1]]
+    (spec,) = applied.args["jobs"]
+    args = {"jobs": [{**spec, "priority": 9}]}
+    change_request(history, request, msgspec.structs.replace(applied, args=args))
+
+
+@corruption("jobs", "a job is taken from its worker before the reservation ends")
+def _taken_early(history: History, rng: random.Random) -> None:
+    """As if a reservation ended with the connection."""
+    spans = {
+        job["id"]: at
+        for at, _ in _reserves(history, lambda each: True)
+        for each in history.entries[at].requests
+        if each.name == "reserve"
+        for job in each.answer.get("jobs", [])
+        if job.get("reservation_ms", 0) > 10_000
+    }
+    found = [
+        (spans[event.job], event.job, event)
+        for _, event in _moves(history, lambda event: event.state == "RESERVED")
+        if event.job in spans
+    ]
+    at, _, event = pick(rng, found, "long reservation")
+    back = msgspec.structs.replace(event, state="READY", previous_state="RESERVED")
+    _again(history, at, back)
