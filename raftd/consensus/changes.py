@@ -45,7 +45,10 @@ def decode_change(payload: bytes) -> ConfigChange:
     Raises:
         msgspec.DecodeError: It is no such payload; the log is damaged.
     """
-    return _decoder.decode(payload)
+    try:
+        return _decoder.decode(payload)
+    except RecursionError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def after(membership: Membership, change: ConfigChange) -> Membership:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from raftd.node.member_words import MemberChange
+from raftd.storage.errors import BAD_BYTES
 
 __all__ = [
     "AskMark",
@@ -252,7 +253,10 @@ def decode_call(data: bytes) -> PeerCall:
     Raises:
         msgspec.MsgspecError: Not one of ours.
     """
-    call: PeerCall = _calls.decode(data)
+    try:
+        call: PeerCall = _calls.decode(data)
+    except BAD_BYTES as error:
+        raise msgspec.DecodeError(str(error)) from error
     return call
 
 
@@ -262,5 +266,8 @@ def decode_reply(data: bytes) -> PeerReply:
     Raises:
         msgspec.MsgspecError: Not one of ours.
     """
-    reply: PeerReply = _replies.decode(data)
+    try:
+        reply: PeerReply = _replies.decode(data)
+    except BAD_BYTES as error:
+        raise msgspec.DecodeError(str(error)) from error
     return reply

@@ -53,6 +53,7 @@ from raftd.node.refusals import (
 from raftd.node.service import Answered, MemberInfo, MemberState, WriteCall
 from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import Request, encode_answer
+from raftd.storage.errors import BAD_BYTES
 
 __all__ = ["FORWARDED_CALLS_MAX", "PeerService"]
 
@@ -144,7 +145,7 @@ class PeerService:
         node = self._node
         try:
             request = _request_decoder.decode(call.request)
-        except msgspec.MsgspecError as error:
+        except BAD_BYTES as error:
             _logger.info("forwarded_unreadable peer=%d reason=%s", peer, error)
             return Answered(UNREADABLE, node.machine.revision)
         write = WriteCall(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from raftd.consensus.types import Membership, NodeId
+from raftd.storage.errors import BAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -212,7 +213,7 @@ def _decode_context(data: bytes) -> _Context:
         return _Context()
     try:
         return _contexts.decode(data)
-    except msgspec.MsgspecError as error:
+    except BAD_BYTES as error:
         raise RosterError(
             f"the context of a member change cannot be read: {error}"
         ) from error
@@ -239,7 +240,7 @@ def decode_roster(data: bytes) -> Roster:
             bare = _memberships.decode(data)
             return first_roster(bare.voters, learners=bare.learners)
         stored = _stored.decode(data)
-    except msgspec.MsgspecError as error:
+    except BAD_BYTES as error:
         raise RosterError(f"the list of members cannot be read: {error}") from error
     if stored.format_version > _FORMAT:
         raise RosterError(

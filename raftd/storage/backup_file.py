@@ -26,7 +26,7 @@ from typing import BinaryIO, Final, Self, TypeVar
 import msgspec
 
 from raftd.storage.chunks import Row, unpack
-from raftd.storage.errors import StorageError, translate_errors
+from raftd.storage.errors import BAD_BYTES, StorageError, translate_errors
 
 __all__ = [
     "BACKUP_VERSION",
@@ -238,7 +238,7 @@ class BackupReader:
     def _decode(self, payload: bytes, kind: type[_T]) -> _T:
         try:
             return msgspec.msgpack.decode(payload, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except BAD_BYTES as error:
             raise self._damaged(f"it cannot be understood: {error}") from error
 
     def _damaged(self, what: str) -> BackupError:

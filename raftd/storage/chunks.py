@@ -59,4 +59,7 @@ def unpack(data: bytes) -> list[Row]:
         msgspec.DecodeError: `data` is no chunk; the caller knows where it came from
             and says so.
     """
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except RecursionError as error:
+        raise msgspec.DecodeError(str(error)) from error

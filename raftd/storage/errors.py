@@ -22,8 +22,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 __all__ = [
+    "BAD_BYTES",
     "DamagedFiles",
     "DirectoryInUse",
     "DiskFailed",
@@ -33,6 +37,10 @@ __all__ = [
     "StorageError",
     "translate_errors",
 ]
+
+BAD_BYTES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes that are not what they should be: a text that is no
+UTF-8, and a depth that no stack has, are told by Python's own errors."""
 
 
 class StorageError(Exception):

@@ -27,6 +27,7 @@ import aiosqlite
 import msgspec
 
 from raftd.storage.errors import (
+    BAD_BYTES,
     DamagedFiles,
     DiskFailed,
     ForeignFiles,
@@ -130,7 +131,7 @@ def decode_meta(path: Path, meta: Mapping[str, bytes], name: str, kind: type[_T]
         raise DamagedFiles(f"{path} is damaged: its {name} record is missing.")
     try:
         return msgspec.msgpack.decode(meta[name], type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BAD_BYTES as error:
         raise DamagedFiles(f"{path} is damaged: {name} record: {error}.") from error
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from raftd.consensus.messages import Message
+from raftd.storage.errors import BAD_BYTES
 
 __all__ = [
     "FRAME_BYTES_MAX",
@@ -258,6 +259,6 @@ class Frames:
 def _decode(body: bytes) -> Frame:
     try:
         frame: Frame = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except BAD_BYTES as error:
         raise FrameError(f"a frame cannot be read: {error}") from error
     return frame

@@ -272,7 +272,10 @@ def decode_batch(payload: bytes) -> Batch:
         msgspec.ValidationError: An unknown tag or field: the node must stop.
         msgspec.DecodeError: Not msgpack.
     """
-    return _decoder.decode(payload)
+    try:
+        return _decoder.decode(payload)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def encode_answer(answer: Result | Refusal) -> bytes:
@@ -281,6 +284,13 @@ def encode_answer(answer: Result | Refusal) -> bytes:
 
 
 def decode_answer(data: bytes) -> AnyResult | Refusal:
-    """Decode what ``encode_answer`` made."""
-    answer: AnyResult | Refusal = _answers.decode(data)
+    """Decode what ``encode_answer`` made.
+
+    Raises:
+        msgspec.DecodeError: It made no such bytes.
+    """
+    try:
+        answer: AnyResult | Refusal = _answers.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
     return answer
