@@ -45,8 +45,15 @@ def check_bounds(replica: Replica, options: Options) -> None:
 def check_nobody_waits(node_id: int, replica: Replica) -> None:
     """Check that a node has forgotten whom it has answered."""
     batches, reads = replica._batches, replica.reads  # noqa: SLF001  # as above
-    left = {
-        "entries": batches._proposed,  # noqa: SLF001  # as above
+    core = replica.core
+    left: dict[str, object] = {
+        "entries": [
+            each
+            for hits in batches._proposed.values()  # noqa: SLF001  # as above
+            for each in hits
+            # A session that nobody renews ends with an entry of its own, maybe now.
+            if each.targets or each.term != core.term or each.index <= core.commit_index
+        ],
         "requests": batches._queue,  # noqa: SLF001  # as above
         "renewals": batches._renewed,  # noqa: SLF001  # as above
         "tickets": replica._delivery._waiting,  # noqa: SLF001  # as above

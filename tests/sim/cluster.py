@@ -103,6 +103,7 @@ class Cluster:
         for node in self.nodes.values():
             if node.replica is not None:
                 node.crash()
+            node.disk.close()
 
     def _is_barred(self, node: SimNode, src: int) -> bool:
         """Tell whether a node does not listen to somebody, and has told it so."""

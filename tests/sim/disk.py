@@ -23,6 +23,7 @@ from raftd.node.roster import Roster, decode_roster, encode_roster
 from raftd.statemachine.limits import DEFAULT_LIMITS
 from raftd.statemachine.machine import Machine
 from raftd.storage.chunks import Row, unpack
+from raftd.storage.errors import DamagedFiles
 from raftd.storage.types import NO_DIGEST, CheckpointMeta, InstallMark
 from tests.sim.world import SimFailure
 
@@ -176,7 +177,24 @@ class Disk:
         """Forget what is staged."""
         self.staged = None
 
+    def swap_base(self, delta_count: int, merged: list[bytes]) -> None:
+        """Put one base in the place of the old one and some deltas."""
+        del self.deltas[:delta_count]
+        self.base = merged
+
     # --- start --------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look whether it is damaged.
+
+        Raises:
+            DamagedFiles: It is.
+        """
+        if self.is_damaged:
+            raise DamagedFiles("log.db is damaged.")
+
+    def close(self) -> None:
+        """Nobody needs it any more."""
 
     def recover(self) -> None:
         """Complete what a crash interrupted."""

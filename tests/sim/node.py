@@ -33,7 +33,7 @@ from raftd.node.read_queue import Query
 from raftd.node.replica import Replica
 from raftd.node.roster import Roster
 from raftd.node.service import AnswerSink
-from raftd.storage.errors import DamagedFiles, DiskFailed, StorageError
+from raftd.storage.errors import DiskFailed, StorageError
 from tests.sim.clock import NodeClock
 from tests.sim.disk import Disk
 from tests.sim.invariants import Invariants
@@ -47,6 +47,7 @@ from tests.sim.ports import (
     PeerPort,
     SimClock,
 )
+from tests.sim.real_files import RealDisk
 from tests.sim.watcher import Watcher
 from tests.sim.world import SimFailure, World
 
@@ -77,7 +78,11 @@ class SimNode:
         self._invariants: Final = invariants
         self._rng: Final = world.rng(f"node/{node_id}")
         self.clock: Final = NodeClock(world.rng(f"clock/{node_id}"), options.drift_ppm)
-        self.disk: Final = Disk(roster)
+        self.disk: Final = (
+            RealDisk(node_id, roster, world.rng(f"real/{node_id}"))
+            if options.files == "real"
+            else Disk(roster)
+        )
         # Of all nodes, to be looked at only.
         self._disks: Final = disks
         disks[node_id] = self.disk
@@ -101,8 +106,7 @@ class SimNode:
             return
         disk = self.disk
         try:
-            if disk.is_damaged:
-                raise DamagedFiles("log.db is damaged.")
+            disk.look()
             disk.recover()
         except StorageError:
             self.is_out = True

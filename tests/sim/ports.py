@@ -19,6 +19,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -214,11 +215,7 @@ class StatePort:
         async with self._lock:
             if disk.installs != installs:
                 return False
-
-            def swap() -> None:
-                del disk.deltas[:delta_count]
-                disk.base = merged
-
+            swap = partial(disk.swap_base, delta_count, merged)
             await self._files.carry_out(self._loop, "merge", 100, swap)
         return True
 
