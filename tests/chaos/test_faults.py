@@ -28,7 +28,7 @@ from tests.chaos.faults import FAULTS, Want, why_not_here
 from tests.chaos.membership import settle_members
 from tests.chaos.shim import Page
 from tests.chaos.world import World
-from tests.e2e.tools import eventually, leader_of, wait_until_serving
+from tests.e2e.tools import eventually, eventually_asked, leader_of, wait_until_serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 needs_world = pytest.mark.skipif(bool(why_no_world()), reason=why_no_world())
@@ -110,7 +110,9 @@ async def _happen(world: World, name: str) -> None:
         await fault.heal(world)
         assert not world.taken
         assert not world.ground.is_shaped
-        assert await settle_members(world)
+        assert await eventually_asked(
+            lambda: settle_members(world), "somebody says who is a member"
+        )
         await asyncio.to_thread(wait_until_serving, world, world.members)
         world.check()
         found = await client.get("before")
