@@ -147,6 +147,9 @@ async def test_a_list_of_any_length_comes_whole_before_the_watch_rests(
         push(cluster, 0, Kind.KIND_INITIAL, 7, *keys)
         push(cluster, 0, Kind.KIND_INITIAL, 7, "last")
         push(cluster, 0, Kind.KIND_SYNCED, 7)
+        await cluster.until(
+            lambda: any(message.cancel_tags for message in cluster.messages)
+        )
         wanted = [(WatchKind.INITIAL, key.encode()) for key in [*keys, "last"]]
         assert await take(watch, len(wanted)) == wanted
         assert await take(watch, 1) == [(WatchKind.SYNCED, b"")]

@@ -135,7 +135,7 @@ async def test_killing_the_leader_in_a_loop_loses_and_doubles_nothing(
 ) -> None:
     terms = [_term(nodes)]
     async with writers(nodes) as ledger:
-        for _ in range(5):
+        for _ in range(3):
             await kill_and_restart(nodes, ledger, the_leader)
             terms.append(await asyncio.to_thread(_term, nodes))
     assert terms == sorted(set(terms)), "each killed leader was followed by another"

@@ -38,7 +38,7 @@ async def _restart_all(nodes: Processes, load: Load, is_killed: bool) -> None:
 @pytest.mark.parametrize(
     "rounds",
     [
-        pytest.param(3, marks=pytest.mark.timeout(300)),
+        2,
         pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],
 )

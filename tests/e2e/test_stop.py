@@ -53,7 +53,7 @@ async def test_a_stopped_leader_hands_over_and_fails_no_write(
     make_nodes: MakeNodes,
 ) -> None:
     # Who leads when it is stopped led when it was looked for, on a busy machine too.
-    nodes = make_nodes("--election-ms", "3000")
+    nodes = make_nodes("--election-ms", "2000")
     nodes.start()
     await asyncio.to_thread(wait_until_serving, nodes)
     writer = Writer(nodes)

@@ -82,7 +82,7 @@ async def _hand_over(nodes: Processes, load: Load, rounds: int) -> _Transfers:
 
 @pytest.mark.parametrize(
     "rounds",
-    [15, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
+    [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
 )
 async def test_transfers_under_load_lose_nothing(nodes: Processes, rounds: int) -> None:
     async with busy(nodes.endpoints) as load:
