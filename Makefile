@@ -10,6 +10,14 @@ STAMP := .venv/.installed
 JOBS ?= 2
 SEED ?= 1
 STEPS ?= 20000
+LEVEL ?= A
+MINUTES ?= 30
+SEEDS ?= 5000
+RESULTS := docs/reliability.jsonl
+SIM_A := tests.sim --steps $(STEPS)
+SIM_B := tests.service
+SOAK_A := --soak
+SOAK_B := --commit
 ARGS ?=
 
 .PHONY: help
@@ -53,11 +61,30 @@ dev: $(STAMP) ## run a three-node cluster on this machine until interrupted
 .PHONY: test
 test: check ## the same as check
 
-# The gate. What is cheap and speaks plainly comes first.
+# The gate. What is cheap and speaks plainly comes first. Minutes on two cores at most:
+# simulator 4, mutants 2, chaos 4, tests 8, the rest 2.
 .PHONY: check
-check: $(STAMP) ## everything that CI runs: lint types arch verify and the tests
+check: $(STAMP) ## everything that CI runs: lint types arch verify proofs unit
 	@$(MAKE) lint types arch verify
+	@$(MAKE) sim-gate mutants-gate chaos-gate
+	@$(MAKE) unit
+
+.PHONY: unit
+unit: $(STAMP) ## the tests alone
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
+
+.PHONY: sim-gate
+sim-gate: $(STAMP) ## simulator: every seed that ever failed, and fresh ones
+	@$(BIN)/python -m tests.sim --gate
+	@$(BIN)/python -m tests.service --gate
+
+.PHONY: mutants-gate
+mutants-gate: $(STAMP) ## planted bugs that are found within seconds
+	@$(BIN)/python -m tests.mutants --gate
+
+.PHONY: chaos-gate
+chaos-gate: $(STAMP) ## real faults on real processes, minutes long
+	@$(BIN)/python -m tests.chaos --minutes 3
 
 .PHONY: fmt
 fmt: $(STAMP) ## format the code and mend what can be mended by rule
@@ -88,8 +115,29 @@ proto: $(STAMP) ## generate proto/gen from proto/raftpb
 	@$(BIN)/python proto/generate.py
 
 .PHONY: sim
-sim: $(STAMP) ## one simulated run: make sim SEED=1 STEPS=20000
-	@$(BIN)/python -m tests.sim --seed $(SEED) --steps $(STEPS) $(ARGS)
+sim: $(STAMP) ## one simulated run: make sim SEED=1 [LEVEL=B] [STEPS=20000]
+	@$(BIN)/python -m $(SIM_$(LEVEL)) --seed $(SEED) $(ARGS)
+
+.PHONY: sim-soak
+sim-soak: $(STAMP) ## fresh seeds for the report: make sim-soak [LEVEL=B] SEEDS=5000
+	@$(BIN)/python -m $(SIM_$(LEVEL)) $(SOAK_$(LEVEL)) --seeds $(SEEDS) \
+	    --jobs $(JOBS) --results $(RESULTS) $(ARGS)
+
+.PHONY: mutants
+mutants: $(STAMP) ## prove that planted bugs are found, for the report
+	@$(BIN)/python -m tests.mutants --results $(RESULTS) $(ARGS)
+
+.PHONY: chaos
+chaos: $(STAMP) ## real faults on real processes, for the report: MINUTES=30
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --results $(RESULTS) $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## random bytes and commands, for the report: MINUTES=30
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --results $(RESULTS) $(ARGS)
+
+.PHONY: report
+report: $(STAMP) ## write docs/reliability.md from all runs on record
+	@$(BIN)/python -m tests.proof
 
 .PHONY: e2e
 e2e: $(STAMP) ## all tests on real processes, and the slow ones

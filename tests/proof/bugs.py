@@ -1,0 +1,132 @@
+"""Every bug that the proofs found, and the test that keeps each.
+
+Rules: one line each, with the release that had it (``unreleased``: none had). The test
+exists, and fails without the fix.
+
+Source: RELIABILITY.md sections 5 and 7 (track record).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+__all__ = ["BUGS", "Bug"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bug:
+    """One bug.
+
+    Attributes:
+        what: What went wrong, in a sentence.
+        found_by: Which proof, with the seed or the fault.
+        since: First release that had it.
+        test: A file of tests, or ``file::test``; pytest repeats it.
+    """
+
+    what: str
+    found_by: str
+    since: str
+    test: str
+
+
+BUGS: Final[tuple[Bug, ...]] = (
+    Bug(
+        "A removed member that ended at the word of one that then crashed took the only"
+        " knowledge of its removal along: no leader ever.",
+        "simulator A",
+        "unreleased",
+        "tests/sim/test_crash_points.py",
+    ),
+    Bug(
+        "A removed leader with the longest log kept the others from electing one.",
+        "random runs of the core",
+        "unreleased",
+        "tests/consensus/test_departure.py"
+        "::test_rule_44_a_removed_leader_tells_the_commit_index_before_it_hands_over",
+    ),
+    Bug(
+        "A small log_keep_bytes marked a cut of the log beyond what was committed, and"
+        " ended every member at one mark.",
+        "review",
+        "unreleased",
+        "tests/node/test_log_cut.py"
+        "::test_a_mark_cuts_nothing_that_is_not_committed_even_if_nobody_counts",
+    ),
+    Bug(
+        "An address that cannot be one ended the dialling of all peers, silently.",
+        "review",
+        "0.1.0",
+        "tests/transport/test_links.py"
+        "::test_an_address_that_cannot_be_one_does_not_end_the_dialling",
+    ),
+    Bug(
+        "A member said it was ready while it took in a snapshot.",
+        "rolling restarts of real processes",
+        "unreleased",
+        "tests/node/test_readiness.py"
+        "::test_a_member_that_takes_in_a_snapshot_is_not_ready",
+    ),
+    Bug(
+        "A peer's bytes that no core would send reached an assertion and ended"
+        " the node.",
+        "review",
+        "0.1.0",
+        "tests/transport/test_strangers.py"
+        "::test_what_no_core_would_send_breaks_the_link_and_reaches_nobody",
+    ),
+    Bug(
+        "A start on a full disk hung instead of giving the ballast free.",
+        "full disks under real processes",
+        "unreleased",
+        "tests/node/test_disk_guard.py"
+        "::test_a_start_without_room_gives_the_ballast_free",
+    ),
+    Bug(
+        "Calls that were cancelled when a client closed came back to a loop that was"
+        " gone.",
+        "the gate",
+        "0.1.0",
+        "tests/client/test_close.py::test_nothing_comes_for_a_loop_that_is_closed",
+    ),
+    Bug(
+        "A claim whose session was lost while its request was on the way ended with"
+        " LeaseLost, certainly not applied, though the cluster may have granted it.",
+        "review",
+        "0.1.0",
+        "tests/client/test_lost_session.py"
+        "::test_a_claim_that_was_asked_for_before_the_end_may_have_been_granted",
+    ),
+    Bug(
+        "The result of a transaction or deletion whose answer was found after the end"
+        " of its session said revision 0.",
+        "review",
+        "0.1.0",
+        "tests/client/test_lost_session.py"
+        "::test_a_first_answer_found_later_says_its_revision",
+    ),
+    Bug(
+        "A leader with a waiting reserve and as many entries under way as may be ran at"
+        " full load until one was applied: for ever, without a majority.",
+        "simulator B, seed 2",
+        "0.1.0",
+        "tests/node/test_batches.py"
+        "::test_a_turn_is_not_due_while_no_more_entries_may_be_on_their_way",
+    ),
+    Bug(
+        "A watch that began in an empty cluster began anew after a reconnect: changes in"
+        " between were lost.",
+        "chaos: kill -9, the checker of elections",
+        "0.1.0",
+        "tests/client/test_watches.py"
+        "::test_a_watch_that_began_in_an_empty_cluster_resumes_at_its_first_revision",
+    ),
+    Bug(
+        "A text that is no UTF-8, or 3000 nested arrays, in a frame, a peer's call, a"
+        " roster or a chunk raised beyond the link that it came by.",
+        "fuzzing",
+        "0.1.0",
+        "tests/fuzz/test_links.py",
+    ),
+)
