@@ -46,15 +46,22 @@ def _second_holder(history: History, rng: random.Random) -> None:
     """As if apply did not look who holds it."""
     found = requests(
         history,
-        lambda _, each: each.name == "acquire" and each.error == "LOCK_HELD",
+        lambda _, each: (
+            each.name == "acquire"
+            and (each.error == "LOCK_HELD" or each.outcome == "pending")
+        ),
     )
-    request = pick(rng, found, "lock that was refused")
+    request = pick(rng, found, "lock that was not granted at once")
     applied = history.entries[request[0]].requests[request[1]]
     change_request(
         history,
         request,
         msgspec.structs.replace(
-            applied, outcome="ok", error="", answer={"token": applied.revision}
+            applied,
+            outcome="ok",
+            error="",
+            ticket=0,
+            answer={"token": applied.revision},
         ),
     )
 

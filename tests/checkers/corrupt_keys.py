@@ -70,7 +70,12 @@ def _refused_and_done(history: History, rng: random.Random) -> None:
 @corruption("evidence", "a write was answered with another's revision")
 def _foreign_answer(history: History, rng: random.Random) -> None:
     """As if a waiter were keyed by the index alone."""
-    place = pick(rng, _acknowledged(history, _SINGLE), "acknowledged write")
+    found = [
+        place
+        for place in _acknowledged(history, _SINGLE)
+        if "mod_rev" in history.ops[place].answer
+    ]
+    place = pick(rng, found, "acknowledged write")
     op = history.ops[place]
     answer = {**op.answer, "mod_rev": op.answer["mod_rev"] + 1}
     history.ops[place] = msgspec.structs.replace(op, answer=answer)
@@ -150,7 +155,7 @@ def _old_revision(history: History, rng: random.Random) -> None:
     writes = sorted(
         (op.return_us or 0, op.answer["mod_rev"])
         for op in history.ops
-        if op.outcome == "ok" and op.name in _SINGLE
+        if op.outcome == "ok" and "mod_rev" in op.answer
     )
     reads = [
         place

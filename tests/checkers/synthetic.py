@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.checkers.parts import Fields
     from tests.checkers.synthetic_callers import Script
 
-__all__ = ["Synthetic", "synthesize"]
+__all__ = ["Client", "Synthetic", "synthesize"]
 
 _ENTRY_US: Final = 3000
 _RENEW_US: Final = 300_000

@@ -87,8 +87,8 @@ def _witness(op: Op, places: Places) -> _Witness:
         return witness
     place = None if op.name in UNLOGGED else places.of(op)
     if place is not None and place.is_ok and place.applied.outcome == "ok":
-        witness.change = int(op.answer.get("mod_rev", 0))
-        if op.answer.get("deleted"):
+        witness.change = int(place.answer.get("mod_rev", 0))
+        if place.answer.get("deleted"):
             witness.change = place.revision
         witness.shows = place.revision
         witness.proves = max(op.revision, witness.change)
