@@ -83,7 +83,8 @@ def _print_hashes(options: argparse.Namespace) -> bool:
 
 
 def _soak(options: argparse.Namespace) -> bool:
-    seeds = fresh_seeds("sim_a", options.seeds or 1000, options.commit)
+    commit = options.commit or commit_id()
+    seeds = fresh_seeds("sim_a", options.first + (options.seeds or 1000), commit)
     begin_s = time.monotonic()
     found = soak(
         seeds[options.first :],
@@ -94,7 +95,10 @@ def _soak(options: argparse.Namespace) -> bool:
     took_s = time.monotonic() - begin_s
     print(soak_line(found, took_s))
     if options.results is not None:
-        command = f"python -m tests.sim --soak --seeds {options.seeds}"
+        command = (
+            f"python -m tests.sim --soak --seeds {found.runs} --steps {options.steps}"
+            f" --first {options.first} --commit {commit}"
+        )
         append(options.results, [found.row(took_s, command)])
     return not found.failures
 

@@ -1,8 +1,9 @@
 """Many seeds: fresh ones from the commit, those that ever failed, and runs twice.
 
 Rules: seeds and their number decide what is run, never the time, unless minutes are
-asked for. A failure is one line, with the command that repeats it. What is counted are
-events per second of CPU time: other work on the machine does not count.
+asked for, or it is told to end. A failure is one line, with the command that repeats
+it. What is counted are events per second of CPU time: other work on the machine does
+not count.
 
 Source: RELIABILITY.md section 6 (budgets).
 """
@@ -10,9 +11,12 @@ Source: RELIABILITY.md section 6 (budgets).
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED as FIRST
@@ -43,10 +47,11 @@ __all__ = [
 ]
 
 STEPS: Final = 10_000
-GATE_SEEDS: Final = 240
+GATE_SEEDS: Final = 400
 """Fresh seeds of the gate: about 100 seconds of CPU time."""
 GATE_PAIRS: Final = 5
 _REAL_EVERY: Final = 20
+_SAY_EVERY: Final = 500
 _FAILED: Final = Path(__file__).parent / "failed_seeds.txt"
 
 
@@ -186,12 +191,16 @@ def soak(
     say: Callable[[str], None] = print,
 ) -> Sum:
     """Run fresh seeds, one in twenty of them on files; say what failed."""
-    end_s = None if minutes is None else time.monotonic() + 60 * minutes
+    end_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
 
     def cases() -> Iterator[Case]:
         for number, seed in enumerate(seeds):
-            if end_s is not None and time.monotonic() >= end_s:
+            if told.is_set() or time.monotonic() >= end_s:
                 return
+            if number and not number % _SAY_EVERY:
+                say(f"begun: {number}")
             is_real = number % _REAL_EVERY == _REAL_EVERY - 1
             yield Case(seed, steps, files="real" if is_real else "model")
 
