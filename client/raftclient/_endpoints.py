@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Endpoints", "Members", "Target", "members_of", "parse_endpoints"]
 
 DEFAULT_PORT: Final = 7400
+_PORT_MAX: Final = 65535
 ASK_AGAIN_S = 10.0
 """How old a list of members may get while no stream brings a newer one."""
 ASK_AT_ONCE_S: Final = 1.0
@@ -86,12 +87,16 @@ def parse_endpoints(text: str | Sequence[str]) -> tuple[str, ...]:
         is_bare_ipv6 = part.count(":") > 1 and not part.startswith("[")
         if not colon or is_bare_ipv6 or part.endswith("]"):
             host, port = (f"[{part}]" if is_bare_ipv6 else part), str(DEFAULT_PORT)
-        if not host or not port.isascii() or not port.isdigit():
+        if not host or not _is_port(port):
             raise InvalidRequest(f"{part!r} is not an endpoint like host:7400")
         found.append(f"{host}:{port}")
     if not found:
         raise InvalidRequest("at least one endpoint is needed, like host:7400")
     return tuple(dict.fromkeys(found))
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text[:6]) <= _PORT_MAX
 
 
 class Endpoints:

@@ -10,12 +10,14 @@ from typing import Final
 
 from raftctl.params import TextType
 
-__all__ = ["DURATION", "Duration", "format_ms", "parse_duration_s"]
+__all__ = ["DURATION", "SPAN_S_MAX", "Duration", "format_ms", "parse_duration_s"]
 
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _PLAIN: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _DIGITS_MAX: Final = 32
+SPAN_S_MAX: Final = 100 * 366 * 86_400
+"""A hundred years: whoever means for ever leaves a duration out."""
 _STEPS_MS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000))
 
 
@@ -29,13 +31,19 @@ def parse_duration_s(text: str) -> float:
     if len(stripped) > _DIGITS_MAX:
         raise ValueError(f"{stripped[:_DIGITS_MAX]}... is too long for a duration")
     if _PLAIN.fullmatch(stripped):
-        return float(stripped)
+        return _bounded(float(stripped), text)
     parts = _PART.findall(stripped)
     if not parts or "".join(f"{n}{unit}" for n, unit in parts) != stripped:
         raise ValueError(
             f'"{text}" is no duration; write it like 5, 5s, 500ms, 2m or 1h30m'
         )
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    return _bounded(sum(float(n) * _UNITS_S[unit] for n, unit in parts), text)
+
+
+def _bounded(seconds: float, text: str) -> float:
+    if seconds > SPAN_S_MAX:
+        raise ValueError(f"{text} is longer than a hundred years")
+    return seconds
 
 
 def format_ms(span_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ __all__ = [
     "watch",
 ]
 
+# Above 19 digits it is no token that was ever given.
+_TOKEN: Final = re.compile(r"\d{1,19}", re.ASCII)
 _COLUMNS: Final = {
     "key": "KEY",
     "value": "VALUE",
@@ -41,7 +44,7 @@ class _Fence(TextType):
 
     def parse(self, text: str) -> LockFence:
         name, _, token = text.rpartition(":")
-        if not name or not token.isdecimal():
+        if not name or not _TOKEN.fullmatch(token):
             raise ValueError(f'"{text}" is no fence; write LOCK:TOKEN')
         return LockFence(name, int(token))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from raftclient import JobSpec, aio, txn
+from raftctl.durations import SPAN_S_MAX
 
 __all__ = ["DOCUMENTATION", "TxnError", "compare_of", "fill", "op_of"]
 
@@ -80,7 +81,7 @@ def compare_of(item: Item) -> txn.Compare:
     """Read one compare."""
     name, (make, required, optional) = _form_of(item, _COMPARES, "compare")
     _check(item, name, required, optional)
-    compare: txn.Compare = make(item)
+    compare: txn.Compare = _make(make, item, name)
     return compare
 
 
@@ -88,8 +89,16 @@ def op_of(item: Item) -> txn.Op:
     """Read one operation."""
     name, (make, required, optional) = _form_of(item, _OPS, "operation")
     _check(item, name, required, optional)
-    op: txn.Op = make(item)
+    op: txn.Op = _make(make, item, name)
     return op
+
+
+def _make(make: Callable[[Item], Any], item: Item, name: str) -> Any:
+    """Make what an item says; a number that the API cannot carry is told as such."""
+    try:
+        return make(item)
+    except ValueError as error:
+        raise TxnError(f'"{name.rsplit(maxsplit=1)[-1]}" cannot be: {error}') from error
 
 
 # --- fields ----------------------------------------------------------------------
@@ -104,8 +113,8 @@ def _items(found: Item, name: str) -> list[Item]:
 
 def _bytes(item: Item, name: str, default: str | None = None) -> bytes:
     match item.get(name, default):
-        case str() as text:
-            return text.encode()
+        case str():
+            return _text(item, name, default).encode()
         case {"b64": str() as text, **rest} if not rest:
             try:
                 return base64.b64decode(text, validate=True)
@@ -137,8 +146,10 @@ def _seconds(item: Item, name: str) -> float | None:
     value = item.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TxnError(f'"{name}" must be seconds')
+    if not 0 <= value <= SPAN_S_MAX:
+        raise TxnError(f'"{name}" must be from 0 to {SPAN_S_MAX} seconds')
     return float(value)
 
 
@@ -146,6 +157,8 @@ def _text(item: Item, name: str, default: str | None = None) -> str:
     value = item.get(name, default)
     if not isinstance(value, str):
         raise TxnError(f'"{name}" must be a text')
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise TxnError(f'"{name}" holds half a character')
     return value
 
 
