@@ -158,7 +158,10 @@ def _without_payloads(answer: Fields) -> Any:
     """Return what a reply window keeps for certain: ids and tokens."""
     if "jobs" in answer and isinstance(answer["jobs"], list):
         return [(job["id"], job["token"]) for job in answer["jobs"]]
-    return {name: each for name, each in answer.items() if name not in _OLD_STATE}
+    kept = {name: each for name, each in answer.items() if name not in _OLD_STATE}
+    if "results" in kept:
+        kept["results"] = [_without_payloads(each) for each in kept["results"]]
+    return kept
 
 
 # --- against the clients -----------------------------------------------------------
