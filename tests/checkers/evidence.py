@@ -154,14 +154,21 @@ def _check_repeat(
         )
 
 
-def _without_payloads(answer: Fields) -> Any:
+def _without_payloads(answer: Any) -> Any:
     """Return what a reply window keeps for certain: ids and tokens."""
-    if "jobs" in answer and isinstance(answer["jobs"], list):
-        return [(job["id"], job["token"]) for job in answer["jobs"]]
-    kept = {name: each for name, each in answer.items() if name not in _OLD_STATE}
-    if "results" in kept:
-        kept["results"] = [_without_payloads(each) for each in kept["results"]]
-    return kept
+    match answer:
+        case {"jobs": [*jobs]}:
+            return [(job["id"], job["token"]) for job in jobs]
+        case dict():
+            return {
+                name: _without_payloads(each)
+                for name, each in answer.items()
+                if name not in _OLD_STATE
+            }
+        case list():
+            return [_without_payloads(each) for each in answer]
+        case _:
+            return answer
 
 
 # --- against the clients -----------------------------------------------------------
