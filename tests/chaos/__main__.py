@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
 import signal
 import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.chaos.ending import judge_file
 from tests.chaos.faults import FAULTS, why_not_here
+from tests.chaos.judging import judge_file, judges
 from tests.chaos.leftovers import sweep
 from tests.chaos.loads import PauseClient
 from tests.chaos.matrix import Pace, rounds_of
@@ -32,6 +30,7 @@ from tests.proof.seeds import fresh_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future, ProcessPoolExecutor
 
     from tests.chaos.fault import Fault
     from tests.checkers.verdict import Verdict
@@ -139,7 +138,7 @@ class _Chaos:
         sizes = (given.nodes,) if given.nodes else (3, 3, 5)
         pace = _SHORT if given.minutes < _SHORT_MIN else _LONG
         print(f"seed {given.seed}, {len(self._faults)} faults, {given.minutes:g} min")
-        with ProcessPoolExecutor(max_workers=1, initializer=_be_nice) as pool:
+        with judges() as pool:
             for wanted in rounds_of(given.seed, self._faults, sizes, pace):
                 if given.round is not None and wanted.number != given.round:
                     continue
@@ -148,10 +147,10 @@ class _Chaos:
                 )
                 report = await run.run()
                 self._ended(report, pool)
+                await self._judge_done()
                 if given.round is not None or time.monotonic() > end_s - 2 * _ENDING_S:
                     break
-            for report, verdicts in self._judging:
-                self._judged(report, await asyncio.wrap_future(verdicts))
+            await self._judge_done(is_last=True)
         return self._sum_up()
 
     def _tell(self, report: RoundReport, slice_: SliceReport) -> None:
@@ -173,6 +172,15 @@ class _Chaos:
             return
         verdicts = pool.submit(judge_file, report.history)
         self._judging.append((report, verdicts))
+
+    async def _judge_done(self, *, is_last: bool = False) -> None:
+        """Take up the judgements that are there, or wait for all."""
+        waiting, self._judging[:] = list(self._judging), []
+        for report, verdicts in waiting:
+            if is_last or verdicts.done():
+                self._judged(report, await asyncio.wrap_future(verdicts))
+            else:
+                self._judging.append((report, verdicts))
 
     def _judged(self, report: RoundReport, verdicts: list[Verdict]) -> None:
         number = report.round.number
@@ -229,11 +237,6 @@ class _Chaos:
         if self._given.results is not None:
             append(self._given.results, rows)
         return 1 if self._totals.failures else 0
-
-
-def _be_nice() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10)
 
 
 def _interrupt(task: asyncio.Task[object] | None) -> None:

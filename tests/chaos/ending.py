@@ -29,7 +29,6 @@ from raftd.storage.directory import LOG_NAME
 from raftd.storage.errors import StorageError
 from tests.chaos.loads import Stuck
 from tests.checkers import history as histories
-from tests.checkers.judge import judge
 from tests.checkers.logbook import read_log
 from tests.checkers.records import Meta, Op
 from tests.proof.seeds import commit_id
@@ -38,15 +37,15 @@ from tests.workload.evidence import as_log, read_committed
 if TYPE_CHECKING:
     from raftpb.v1 import cluster_pb2
     from tests.chaos.loads import LoadProcess
-    from tests.checkers.verdict import Verdict
 
-__all__ = ["Nodes", "agree", "finish", "gather", "judge_file", "read_logs"]
+__all__ = ["Nodes", "agree", "finish", "gather", "read_logs", "seal"]
 
 _FINISH_S: Final = 240.0
 _AGREE_S: Final = 90.0
 _AGAIN_S: Final = 0.3
 _SIZE_BYTES: Final = 4
 _COPIES_MAX: Final = 10
+_SEALS: Final = 3
 
 
 class Nodes(Protocol):
@@ -81,6 +80,20 @@ async def finish(loads: Sequence[LoadProcess]) -> list[str]:
 
 
 # --- evidence ------------------------------------------------------------------------
+
+
+async def seal(nodes: Nodes) -> None:
+    """Write a little more: a node notes with later entries that one is committed.
+
+    Raises:
+        Stuck: Nothing can be written.
+    """
+    async with aio.connect(nodes.endpoints, timeout_s=_AGREE_S) as client:
+        try:
+            for number in range(_SEALS):
+                await client.put("end/seal", str(number))
+        except RaftError as error:
+            raise Stuck(f"nothing can be written in the end: {error}") from error
 
 
 def read_logs(nodes: Nodes) -> tuple[list[Entry], list[str]]:
@@ -250,8 +263,3 @@ def gather(
                     whole.add(record)
     whole.entries.extend(read_log(as_log(entries)))
     histories.save(whole, into)
-
-
-def judge_file(path: Path) -> list[Verdict]:
-    """Have every checker judge a history."""
-    return list(judge(histories.load(path)))

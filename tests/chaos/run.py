@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.archive.sitecustomize import ARCHIVE
-from tests.chaos.ending import agree, finish, gather, read_logs
+from tests.chaos.ending import agree, finish, gather, read_logs, seal
 from tests.chaos.fault import Broken
 from tests.chaos.leftovers import make_folder, new_world
 from tests.chaos.loads import LoadProcess, PauseClient, Stuck
@@ -295,6 +295,7 @@ class RoundRun:
             report.refused_by_guards = sum(
                 load.line.refused_by_guards for load in self._loads
             )
+        await seal(world)
         entries, differing = await asyncio.to_thread(read_logs, world)
         report.troubles += differing
         with contextlib.suppress(HistoryError):

@@ -23,9 +23,20 @@ __all__ = ["COMBINED", "Totals"]
 COMBINED: Final = "combined"
 
 _WORDS: Final = {
-    "lost": ("lost", "missing", "not there", "gone"),
-    "doubled": ("twice", "doubled", "again"),
-    "overlapping": ("overlap", "both", "two holders", "held by"),
+    "lost": ("nowhere in the log", "is lost", "missing", "was never told"),
+    "doubled": ("twice", "a second time", "repeated"),
+    "overlapping": ("overlap", "at the same time", "both believe"),
+}
+"""What a sentence says decides first."""
+_OF_CHECKER: Final = {
+    "evidence": "lost",
+    "witness": "stale",
+    "linear": "stale",
+    "locks": "overlapping",
+    "elections": "overlapping",
+    "outside": "overlapping",
+    "jobs": "doubled",
+    "watches": "stale",
 }
 _COUNTED: Final = (
     *("runs", "failures", "faults", "operations", "lost", "doubled", "stale"),
@@ -123,11 +134,11 @@ class Totals:
 
 
 def _column(verdict: Verdict) -> str:
-    """Choose where a finding is counted; what is none of the others is stale."""
+    """Choose where a finding is counted."""
     if verdict.outcome == "unknown":
         return "undecided"
     sentence = verdict.sentence.lower()
     for column, words in _WORDS.items():
         if any(word in sentence for word in words):
             return column
-    return "stale"
+    return _OF_CHECKER[verdict.checker]
