@@ -202,6 +202,10 @@ class Node:
         """Renew a lease or session; see ``NodeService``."""
         return await self.writes.keep_alive(lease, session_key)
 
+    def require(self, session: int) -> Refusal | None:
+        """Refuse unless a session is alive."""
+        return self.machine.leases.require(session)
+
     def check_key(self, session: int, key_hash: bytes) -> Refusal | None:
         """Deny a call that does not know its session's key."""
         return self.writes.check_key(session, key_hash)

@@ -26,6 +26,9 @@ class StreamHost(Protocol):
     def check_key(self, session: int, key_hash: bytes) -> Refusal | None:
         """Deny a call that does not know its session's key."""
 
+    def require(self, session: int) -> Refusal | None:
+        """Refuse unless the session is alive."""
+
     @property
     def may_lead(self) -> bool:
         """Whether this member may propose."""
@@ -53,6 +56,8 @@ class Streams:
         if not self._host.may_lead:
             return not_leader(self._host.leader)
         denied = self._host.check_key(session, hash_key(session_key))
+        # The key of a session outlives it, for those who send a write again.
+        denied = denied or self._host.require(session)
         if denied is not None:
             return denied
         older = self._by_session.get(session)

@@ -20,6 +20,7 @@ from raftd.node.service import (
 )
 from raftd.node.writes import hash_key
 from raftd.statemachine.schema.base import Reason, Refusal
+from raftd.statemachine.schema.leases import RevokeLease
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
 from tests.node.cluster import Cluster
 
@@ -107,3 +108,15 @@ async def test_who_is_given_leadership_is_named(tmp_path: Path) -> None:
         async with asyncio.timeout(_S):
             refusal = await ear.closed
         assert refusal.details["leader"] == str(to)
+
+
+async def test_a_stream_of_a_session_that_has_ended_is_refused(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        node = await cluster.leader()
+        ear = await _open_ear(node)
+        session = node.machine.sessions.find(hash_key(_KEY))
+        node.detach(session, ear)
+        await node.write(WriteCall(command=RevokeLease(session)), _S)
+        refused = node.attach(session, _KEY, _Ear(node))
+        assert refused is not None
+        assert refused.reason is Reason.SESSION_EXPIRED
