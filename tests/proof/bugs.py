@@ -115,8 +115,8 @@ BUGS: Final[tuple[Bug, ...]] = (
         "::test_a_turn_is_not_due_while_no_more_entries_may_be_on_their_way",
     ),
     Bug(
-        "A watch that began in an empty cluster began anew after a reconnect: changes in"
-        " between were lost.",
+        "A watch that began in an empty cluster began anew after a reconnect: changes"
+        " in between were lost.",
         "chaos: kill -9, the checker of elections",
         "0.1.0",
         "tests/client/test_watches.py"
@@ -128,5 +128,20 @@ BUGS: Final[tuple[Bug, ...]] = (
         "fuzzing",
         "0.1.0",
         "tests/fuzz/test_links.py",
+    ),
+    Bug(
+        "raftctl took half a character, a number over 64 bits or an endless number of"
+        " seconds for a bug of its own instead of naming the field.",
+        "fuzzing",
+        "0.1.0",
+        "tests/fuzz/test_texts.py",
+    ),
+    Bug(
+        "A client that opened a stream for a session that had just ended was told of an"
+        " internal error instead.",
+        "simulator B, seed 2 with clients cut off",
+        "0.1.0",
+        "tests/node/test_streams.py"
+        "::test_a_stream_of_a_session_that_has_ended_is_refused",
     ),
 )
