@@ -34,6 +34,11 @@ __all__ = ["ask_once", "ask_one"]
 UNIMPLEMENTED: Final = grpc.StatusCode.UNIMPLEMENTED.name
 _OLD_ASKED_MAX: Final = 3
 """Of one member: the others had their turn, or could not be reached."""
+_AGAIN_S_MAX: Final = 1.0
+_AGAIN_SHARE: Final = 0.2
+"""With less time left a call that was refused is not sent again: an answer that came
+too late would leave open what is known, that nothing happened.
+"""
 
 
 async def ask_once(core: Core, request: Message, timeout_s: float | None) -> Any:
@@ -73,7 +78,9 @@ async def ask_one(
         RaftError: It was refused, or ``Unavailable``.
     """
     loop = asyncio.get_running_loop()
-    end_s = loop.time() + (core.timeout_s if timeout_s is None else timeout_s)
+    limit_s = core.timeout_s if timeout_s is None else timeout_s
+    end_s = loop.time() + limit_s
+    again_s = min(_AGAIN_S_MAX, limit_s * _AGAIN_SHARE)
     backoff = Backoff()
     last: RaftError | None = None
     asked_old: Counter[str] = Counter()
@@ -85,6 +92,8 @@ async def ask_one(
             if last is not None:  # it says more
                 raise last from None
             raise
+        if last is not None and loop.time() + again_s / 2 >= end_s:
+            raise last
         endpoints = core.shared.endpoints
         address = endpoints.preferred()
         try:
@@ -92,7 +101,7 @@ async def ask_one(
         except grpc.aio.AioRpcError as failure:
             error = _judge(address, failure)
             wait_s = backoff.next_s()
-            is_late = loop.time() + wait_s >= end_s
+            is_late = loop.time() + wait_s + again_s >= end_s
             if error.reason == UNIMPLEMENTED:
                 asked_old[address] += 1
             is_in_vain = asked_old[address] >= _OLD_ASKED_MAX

@@ -40,8 +40,11 @@ _APART: Final = frozenset("=@/, ")
 _ADDRESS_BYTES_MAX: Final = 300
 _FOR_EVER_S: Final = 60.0
 """A change that takes longer has no majority."""
-_MARGIN_S_MAX: Final = 0.3
-"""For the way to the leader and back, and a last look there."""
+_MARGIN_S_MAX: Final = 1.0
+_MARGIN_SHARE: Final = 0.2
+"""For the way to the leader and back, and a last look there: an answer that comes too
+late says less than one that comes early.
+"""
 
 
 class MemberCalls:
@@ -195,7 +198,7 @@ def _limit_s(timeout_s: float | None) -> float:
     """Return how long the node may take, so that its answer is not too late."""
     if timeout_s is None:
         return _FOR_EVER_S
-    return timeout_s - min(_MARGIN_S_MAX, timeout_s / 10)
+    return timeout_s - min(_MARGIN_S_MAX, timeout_s * _MARGIN_SHARE)
 
 
 def find_member(members: Sequence[MemberInfo], text: str) -> MemberInfo | Refusal:

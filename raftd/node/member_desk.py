@@ -137,7 +137,7 @@ class Desk:
                 return told
             if isinstance(told, Refusal):
                 last = told
-            await self._pause()
+            await self._pause(min(_RETRY_S, left_s))
         return last
 
     async def _do(
@@ -181,9 +181,9 @@ class Desk:
             return msgspec.convert(told.member, MemberInfo)
         return told.leader
 
-    async def _pause(self) -> None:
+    async def _pause(self, for_s: float) -> None:
         try:
-            async with asyncio.timeout(_RETRY_S):
+            async with asyncio.timeout(for_s):
                 await self._node.leader_changed()
         except TimeoutError:
             return

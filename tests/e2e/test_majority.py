@@ -45,10 +45,9 @@ async def followers_of(nodes: Processes) -> list[int]:
 
 async def leave_one_follower(nodes: Processes, client: aio.Client) -> int:
     """Kill the leader and a follower; wait until the client, too, has noticed."""
-    survivor, other = await followers_of(nodes)
-    leader = await asyncio.to_thread(leader_of, nodes)
-    nodes.kill(leader)
-    nodes.kill(other)
+    survivor, _ = await followers_of(nodes)
+    for node_id in set(nodes.ids) - {survivor}:
+        nodes.kill(node_id)
     await eventually_async(
         lambda: (status := status_of(nodes, survivor)) and status.leader == 0,
         "the last node gives its leader up",

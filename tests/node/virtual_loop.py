@@ -15,7 +15,7 @@ from typing import Any, Final, ParamSpec, TypeVar, TypeVarTuple
 
 import pytest
 
-from raftd.node import caretaker, driver, write_queue
+from raftd.node import caretaker, driver, member_desk, write_queue
 
 __all__ = ["VirtualLoop", "in_virtual_time"]
 
@@ -78,6 +78,8 @@ class _LoopTime:
         """Return it in seconds."""
         return asyncio.get_running_loop().time()
 
+    monotonic = perf_counter
+
 
 def in_virtual_time(
     test: Callable[Args, Coroutine[Any, Any, None]],
@@ -90,7 +92,7 @@ def in_virtual_time(
             pytest.MonkeyPatch.context() as patched,
             asyncio.Runner(loop_factory=VirtualLoop) as runner,
         ):
-            for module in (caretaker, driver, write_queue):
+            for module in (caretaker, driver, member_desk, write_queue):
                 patched.setattr(module, "time", _LoopTime)
             runner.run(test(*args, **kwargs))
 
