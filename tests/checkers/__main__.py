@@ -5,7 +5,8 @@
     python -m tests.checkers prove FILE
 
 0 = all legal (prove: and every corrupted copy illegal), 1 = not, 2 = unknown or
-unreadable.
+unreadable. With ``--results`` a proof adds a row for each checker to a file: how many
+histories it judged, the corrupted copies among them, and how often it was wrong.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.checkers.corrupt import CORRUPTIONS, Unable, corrupt
-from tests.checkers.prove import prove
-
 from tests.checkers.history import HistoryError, load, save
 from tests.checkers.judge import CHECKERS, judge
+from tests.checkers.prove import prove
+from tests.proof.results import append, new_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.checkers.prove import Proof
+    from tests.checkers.verdict import Verdict
+    from tests.proof.results import Row
 
 __all__ = ["main"]
 
@@ -42,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     corrupting.add_argument("-o", "--out", required=True, type=Path)
     proving = commands.add_parser("prove", help="judge it, and every corrupted copy")
     proving.add_argument("file", type=Path)
+    proving.add_argument("--results", type=Path, help="a file to add rows to")
     for each in (corrupting, proving):
         each.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)
@@ -52,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "corrupt":
                 return _corrupt(asked.file, asked.how, asked.out, asked.seed)
             case _:
-                return _prove(asked.file, asked.seed)
+                return _prove(asked.file, asked.seed, asked.results)
     except (HistoryError, Unable) as error:
         print(error, file=sys.stderr)
         return _UNKNOWN
@@ -75,7 +81,7 @@ def _corrupt(path: Path, how: str, out: Path, seed: int) -> int:
     return _LEGAL
 
 
-def _prove(path: Path, seed: int) -> int:
+def _prove(path: Path, seed: int, results: Path | None) -> int:
     history = load(path)
     verdicts = judge(history)
     for verdict in verdicts:
@@ -83,19 +89,33 @@ def _prove(path: Path, seed: int) -> int:
     if any(verdict.outcome != "legal" for verdict in verdicts):
         return _ILLEGAL
     print()
-    is_proved = True
-    seen: set[str] = set()
+    proofs = []
     for proof in prove(history, seed):
-        is_proved = is_proved and proof.is_good
-        if proof.is_done:
-            seen.add(proof.checker)
-        print(
-            f"{proof.checker:<10} {proof.how:<26} {proof.outcome:<8} {proof.sentence}"
-        )
-    missing = sorted(set(CHECKERS) - seen)
+        proofs.append(proof)
+        name = f"{proof.checker:<10} {proof.how:<26}"
+        print(f"{name} {proof.outcome:<8} {proof.sentence}")
+    missing = set(CHECKERS) - {proof.checker for proof in proofs if proof.is_done}
     if missing:
-        print(f"nothing in this history can be corrupted for: {', '.join(missing)}")
-    return _LEGAL if is_proved and not missing else _ILLEGAL
+        names = ", ".join(sorted(missing))
+        print(f"nothing in this history can be corrupted for: {names}")
+    if results is not None:
+        append(results, [_row(each, proofs) for each in verdicts])
+    is_proved = not missing and all(proof.is_good for proof in proofs)
+    return _LEGAL if is_proved else _ILLEGAL
+
+
+def _row(verdict: Verdict, proofs: Sequence[Proof]) -> Row:
+    """Return what a proof came to for one checker."""
+    mine = [
+        proof for proof in proofs if proof.checker == verdict.checker and proof.is_done
+    ]
+    return new_row(
+        "checkers",
+        name=verdict.checker,
+        runs=1 + len(mine),
+        failures=sum(not proof.is_good for proof in mine),
+        operations=verdict.count,
+    )
 
 
 if __name__ == "__main__":

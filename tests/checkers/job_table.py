@@ -6,12 +6,9 @@ Source: SEMANTICS.md section 6.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tests.checkers.job_state import WAITING, Group, JobLife, QueueState, is_final
-
-if TYPE_CHECKING:
-    from tests.checkers.parts import Fields
 
 __all__ = ["JobTable"]
 
@@ -131,14 +128,6 @@ class JobTable:
         for _, number in queue.ready:
             if not types or self.lives[number].spec.get("type", "") in types:
                 return int(number)
-        return None
-
-    def holder(self, queue: str, unique: Fields) -> JobLife | None:
-        """Return a job that has a unique key; slow, for questions only."""
-        for job in self.lives.values():
-            own = job.spec.get("unique")
-            if job.queue == queue and own is not None and own["key"] == unique["key"]:
-                return job
         return None
 
 

@@ -10,7 +10,7 @@ Source: SEMANTICS.md sections 2 and 3; RELIABILITY.md section 4 (KV).
 from __future__ import annotations
 
 import operator
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +75,7 @@ class KvReplay(LeaseReplay):
         self.keys: Final[dict[str, Key]] = {}
         self._revisions: Final[defaultdict[str, list[int]]] = defaultdict(list)
         self._versions: Final[defaultdict[str, list[Key | None]]] = defaultdict(list)
+        self._in_order: list[tuple[bytes, str]] = []
         self._rev = 0
         self._undo: list[tuple[str, Key | None]] = []
 
@@ -91,9 +92,16 @@ class KvReplay(LeaseReplay):
         last = bisect_right(self._revisions[key], high)
         return [self.at(key, low), *self._versions[key][first:last]]
 
-    def known(self) -> list[str]:
-        """Return every key there ever was."""
-        return list(self._versions)
+    def known(self, start: bytes = b"", end: bytes = b"") -> list[str]:
+        """Return every key there ever was in a range, in order; no end = to the last.
+
+        Only when all entries were taken in.
+        """
+        if len(self._in_order) != len(self._versions):
+            self._in_order = sorted((as_bytes(key), key) for key in self._versions)
+        first = bisect_left(self._in_order, (start, ""))
+        last = bisect_left(self._in_order, (end, "")) if end else None
+        return [key for _, key in self._in_order[first:last]]
 
     # --- steps -----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from tests.checkers.history import History, save
 from tests.checkers.judge import CHECKERS
 from tests.checkers.records import Meta, Op
 from tests.checkers.synthetic import synthesize
+from tests.proof.results import load as results_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +58,15 @@ def test_what_cannot_be_judged_ends_with_2(
 
 
 def test_a_proof_says_of_each_corruption_who_refused_it(
-    legal: Path, capsys: pytest.CaptureFixture[str]
+    legal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["prove", str(legal)]) == 0
+    results = tmp_path / "results.jsonl"
+    assert main(["prove", str(legal), "--results", str(results)]) == 0
     verdicts, proofs = capsys.readouterr().out.split("\n\n")
     assert len(verdicts.splitlines()) == len(CHECKERS)
     assert len(proofs.splitlines()) > 40
     assert all(line.split()[2] == "illegal" for line in proofs.splitlines())
+    rows = results_of(results)
+    assert [row.name for row in rows] == list(CHECKERS)
+    assert sum(row.runs for row in rows) == len(CHECKERS) + len(proofs.splitlines())
+    assert not any(row.failures for row in rows)

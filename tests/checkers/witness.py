@@ -190,12 +190,8 @@ def _check_read(witness: _Witness, keys: KvReplay, low: int, high: int) -> None:
 
 def _check_range(op: Op, keys: KvReplay, at: int) -> None:
     start, end = as_bytes(op.args.get("start", "")), as_bytes(op.args.get("end", ""))
-    inside = sorted(
-        (as_bytes(key), key)
-        for key in keys.known()
-        if start <= as_bytes(key) and (not end or as_bytes(key) < end)
-    )
-    wanted = [found for _, key in inside if (found := keys.at(key, at)) is not None]
+    inside = keys.known(start, end)
+    wanted = [found for key in inside if (found := keys.at(key, at)) is not None]
     told = op.answer.get("found") or []
     limit = op.args.get("limit") or len(wanted)
     wanted = wanted[:limit]
