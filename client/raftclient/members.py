@@ -154,8 +154,7 @@ class Cluster:
             node_id=node_id,
             force=force,
         )
-        answer = await ask_once(self._core, request, timeout_s)
-        return _new_member(answer.member, tuple(answer.serve_flags))
+        return await self._take_in(request, timeout_s)
 
     async def remove(
         self, member: str | int, *, force: bool = False, timeout_s: float | None = None
@@ -213,8 +212,16 @@ class Cluster:
             node_id=node_id,
             force=force,
         )
+        return await self._take_in(request, timeout_s)
+
+    async def _take_in(
+        self,
+        request: cluster_pb2.AddMemberRequest | cluster_pb2.ReplaceMemberRequest,
+        timeout_s: float | None,
+    ) -> NewMember:
         answer = await ask_once(self._core, request, timeout_s)
-        return _new_member(answer.member, tuple(answer.serve_flags))
+        member = msgspec.structs.asdict(_member(answer.member))
+        return NewMember(**member, serve_flags=tuple(answer.serve_flags))
 
     async def update(
         self,
@@ -305,7 +312,3 @@ def _member(found: cluster_pb2.Member) -> Member:
         is_joining=found.is_joining,
         replaces=found.replaces,
     )
-
-
-def _new_member(found: cluster_pb2.Member, serve_flags: tuple[str, ...]) -> NewMember:
-    return NewMember(**msgspec.structs.asdict(_member(found)), serve_flags=serve_flags)

@@ -98,7 +98,9 @@ def info(app: App, file: str) -> None:
 
 
 @backup.command(**_PASSED_ON)
-@click.argument("words", metavar="FILE FLAGS", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "words", metavar="FILE FLAGS", nargs=-1, required=True, type=click.UNPROCESSED
+)
 def restore(words: Sequence[str]) -> None:
     """Make the data directory of one member of a new cluster from FILE.
 

@@ -5,7 +5,7 @@ Source: CLI.md (raftctl doctor); RELIABILITY.md rules 19, 31, 43, 52.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from raftclient import MemberKind, MemberRole, MemberStatus
@@ -101,15 +101,19 @@ def _instead_of(case: Case, member: MemberStatus) -> str:
     )
 
 
+def _no_nearer(case: Case, members: Iterable[MemberStatus]) -> Iterator[MemberStatus]:
+    """Find members that answer, were far behind at both looks, and came no nearer."""
+    for each in members:
+        before = case.earlier(each)
+        if not each.is_reachable or before is None or is_receiving(case, each):
+            continue
+        if min(each.lag, before.lag) > LAG_ENTRIES and each.lag >= before.lag:
+            yield each
+
+
 def _learner_stuck(case: Case) -> Iterator[Finding]:
     """Find learners that do not come nearer."""
-    for each in case.learners:
-        before = case.earlier(each)
-        if not each.is_reachable or before is None:
-            continue
-        is_nearer = each.lag < before.lag or each.lag <= LAG_ENTRIES
-        if is_nearer or is_receiving(case, each):
-            continue
+    for each in _no_nearer(case, case.learners):
         yield Finding(
             severity=Severity.WARNING,
             kind="learner_stuck",
@@ -124,12 +128,7 @@ def _learner_stuck(case: Case) -> Iterator[Finding]:
 
 def _lagging(case: Case) -> Iterator[Finding]:
     """Find voters that stay behind."""
-    for each in case.voters:
-        before = case.earlier(each)
-        if not each.is_reachable or before is None or is_receiving(case, each):
-            continue
-        if min(each.lag, before.lag) <= LAG_ENTRIES or each.lag < before.lag:
-            continue
+    for each in _no_nearer(case, case.voters):
         yield Finding(
             severity=Severity.WARNING,
             kind="lagging",

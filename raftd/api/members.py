@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from raftd.api.calls import Call, Direct
 from raftd.api.checks import invalid
@@ -30,6 +30,10 @@ from raftd.statemachine.schema.base import Reason, Refusal
 from raftpb.v1 import cluster_pb2
 
 __all__ = ["MemberCalls", "check_address", "find_member", "kind_of"]
+
+TakenIn = TypeVar(
+    "TakenIn", cluster_pb2.AddMemberResponse, cluster_pb2.ReplaceMemberResponse
+)
 
 _PORT_MAX: Final = 65_535
 _ID_MAX: Final = 65_536
@@ -80,14 +84,8 @@ class MemberCalls:
             request.node_id,
             request.force,
         )
-        added = await node.change_members(change, _limit_s(timeout_s))
-        if isinstance(added, Refusal):
-            return added
-        response = cluster_pb2.AddMemberResponse(
-            serve_flags=await serve_flags(node, added, self._limits)
-        )
-        _fill_member(response.member, added)
-        return response
+        response = cluster_pb2.AddMemberResponse()
+        return await self._take_in(node, change, timeout_s, response)
 
     async def _replace_member(
         self,
@@ -109,12 +107,21 @@ class MemberCalls:
             request.node_id,
             request.force,
         )
+        response = cluster_pb2.ReplaceMemberResponse()
+        return await self._take_in(node, change, timeout_s, response)
+
+    async def _take_in(
+        self,
+        node: NodeService,
+        change: AddMember | ReplaceMember,
+        timeout_s: float | None,
+        response: TakenIn,
+    ) -> TakenIn | Refusal:
+        """Bring a member in, and tell who it is and how to start it."""
         added = await node.change_members(change, _limit_s(timeout_s))
         if isinstance(added, Refusal):
             return added
-        response = cluster_pb2.ReplaceMemberResponse(
-            serve_flags=await serve_flags(node, added, self._limits)
-        )
+        response.serve_flags.extend(await serve_flags(node, added, self._limits))
         _fill_member(response.member, added)
         return response
 

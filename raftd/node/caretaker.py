@@ -21,6 +21,7 @@ from raftd.consensus.messages import Append, Message
 from raftd.consensus.types import NodeId, Role
 from raftd.node.disk_guard import DiskGuard
 from raftd.node.fitness import Advice, Fitness
+from raftd.node.hand_over import best_voter
 from raftd.node.ports import PeerPort
 from raftd.node.refusals import DISK_FULL, HANDING_OVER, behind_for_lack_of_room
 from raftd.node.replica import Replica
@@ -120,9 +121,9 @@ class Caretaker:
             return
         _logger.warning("unfit_to_lead reason=%s", reason)
         self.fitness.pace.forget()
-        self.hand_over()
+        self.give_way()
 
-    def hand_over(self) -> bool:
+    def give_way(self) -> bool:
         """Begin to give leadership to the follower that is furthest and in touch.
 
         Returns:
@@ -131,30 +132,30 @@ class Caretaker:
         core = self._replica.core
         if core.transfer_target is not None:
             return True
-        others = {
-            peer: match
-            for peer, match in core.match_indexes().items()
-            if peer != core.node_id
-            and peer in core.membership.voters
-            and self._peers.is_up(peer)
-        }
-        if self._now_ms < self._try_again_ms and len(others) > 1:
-            others.pop(self._last_target or NodeId(0), None)
+        to = self._heir()
         wait_ms = _TRY_AGAIN_ELECTIONS * self._settings.election_ms
         self._try_again_ms = self._now_ms + wait_ms
-        if not others:
+        if to is None:
             return False
-        to = max(others, key=lambda peer: others[peer])
         self._last_target = to
         _logger.info("hand_over to=%d", to)
         return core.transfer(to)
+
+    def _heir(self) -> NodeId | None:
+        """Say who is to lead: not who just did not take over, if there is another."""
+        core, is_up = self._replica.core, self._peers.is_up
+        another = None
+        if self._now_ms < self._try_again_ms:
+            last = self._last_target
+            another = best_voter(core, lambda peer: peer != last and is_up(peer))
+        return another or best_voter(core, is_up)
 
     # --- a full disk --------------------------------------------------------------
 
     def on_disk_change(self) -> None:
         """The disk is full, or has room again: act at once."""
         if self.is_full and self._is_leader and not self._is_alone:
-            self.hand_over()
+            self.give_way()
         self._tell_refusal()
 
     def _tell_refusal(self) -> None:

@@ -170,7 +170,7 @@ class Driver:
         self.wake()
 
     def _begin_hand_over(self) -> None:
-        self.caretaker.hand_over()
+        self.caretaker.give_way()
 
     def _turn(self) -> None:
         self._is_turn_due = False

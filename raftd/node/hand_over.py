@@ -12,15 +12,31 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from raftd.consensus.core import Core
 from raftd.consensus.types import NodeId, Role
 from raftd.node.member_sight import Sight
 from raftd.node.refusals import DEADLINE_UNKNOWN, HANDING_OVER, not_leader
 from raftd.node.replica import Replica
 from raftd.statemachine.schema.base import Reason, Refusal
 
-__all__ = ["HandOver", "UpPort"]
+__all__ = ["HandOver", "UpPort", "best_voter"]
 
 _logger = logging.getLogger(__name__)
+
+
+def best_voter(core: Core, is_in_touch: Callable[[NodeId], bool]) -> NodeId | None:
+    """Choose who is to lead after this leader: of the voters in touch, the furthest.
+
+    Args:
+        core: Of the leader.
+        is_in_touch: Tells who counts as a candidate.
+    """
+    matches = {
+        peer: match
+        for peer, match in core.match_indexes().items()
+        if peer != core.node_id and peer in core.membership.voters and is_in_touch(peer)
+    }
+    return max(matches, key=lambda peer: matches[peer], default=None)
 
 
 class UpPort(Protocol):
@@ -62,7 +78,7 @@ class HandOver:
         core = self._replica.core
         if not self._replica.may_propose or core.role is not Role.LEADER:
             return not_leader(core.leader)
-        target = self._best_voter() if to is None else to
+        target = self._heir() if to is None else to
         if target == core.node_id:
             return target
         refusal = self._check_target(target)
@@ -78,17 +94,10 @@ class HandOver:
         except TimeoutError:
             return DEADLINE_UNKNOWN
 
-    def _best_voter(self) -> int:
-        """Return the voter in touch that is furthest; 0 if there is none."""
-        core, sight = self._replica.core, self._sight()
-        matches = {
-            node_id: match
-            for node_id, match in core.match_indexes().items()
-            if node_id != core.node_id
-            and node_id in core.membership.voters
-            and node_id in sight.live
-        }
-        return max(matches, key=lambda node_id: matches[node_id], default=0)
+    def _heir(self) -> int:
+        """Return who leads best; 0 if there is nobody."""
+        live = self._sight().live
+        return best_voter(self._replica.core, lambda peer: peer in live) or 0
 
     def _check_target(self, target: int) -> Refusal | None:
         kind = self._replica.roster.kind_of(target)

@@ -109,21 +109,7 @@ def _add(
     )
     if refusal is not None:
         return refusal
-    grown = (*roster.membership.voters, node_id)
-    if not wish.is_forced:
-        alive = Sight(sight.live | {node_id}, sight.shown)
-        refusal = _check_live(Membership(grown), alive, "there would be")
-        if refusal is not None:
-            return refusal
-    record = MemberRecord(
-        node_id,
-        wish.name,
-        wish.peer_address,
-        wish.client_address,
-        level=_LEVEL_OF_NEW,
-    )
-    steps = [ConfigStep(ChangeKind.ADD_LEARNER, node_id)]
-    return _change(roster, sight, steps, [record]), node_id
+    return _take_in(roster, wish, sight, node_id)
 
 
 def _replace(
@@ -151,12 +137,21 @@ def _replace(
                 f"member {record.node_id} ({record.name}) is already on its way to"
                 f" replace member {old}; remove it first, or wait"
             )
+    return _take_in(roster, wish, sight, node_id, old)
+
+
+def _take_in(
+    roster: Roster,
+    wish: AddMember | ReplaceMember,
+    sight: Sight,
+    node_id: NodeId,
+    old: int = 0,
+) -> tuple[ConfigChange, int] | Refusal:
+    """Begin a new member as a learner, in the place of another or (0) beside all."""
     if not wish.is_forced:
-        kept = [n for n in roster.membership.voters if n != old]
+        kept = [voter for voter in roster.membership.voters if voter != old]
         alive = Sight(sight.live | {node_id}, sight.shown)
-        refusal = _check_live(
-            Membership((*map(NodeId, kept), node_id)), alive, "there would be"
-        )
+        refusal = _check_live(Membership((*kept, node_id)), alive, "there would be")
         if refusal is not None:
             return refusal
     record = MemberRecord(
@@ -168,7 +163,8 @@ def _replace(
         replaces=old,
     )
     steps = [ConfigStep(ChangeKind.ADD_LEARNER, node_id)]
-    return _change(roster, sight, steps, [record], (old,)), node_id
+    leaving = (old,) if old else ()
+    return _change(roster, sight, steps, [record], leaving), node_id
 
 
 def _remove(

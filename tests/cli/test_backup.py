@@ -141,6 +141,15 @@ def test_what_is_no_backup_is_refused_by_raftd_with_its_code(
     assert not where.exists()
 
 
+@pytest.mark.parametrize("verb", ["save", "info", "restore"])
+def test_a_file_that_was_not_named_is_one_sentence(offline: Ctl, verb: str) -> None:
+    ran = offline("backup", verb)
+    assert (ran.code, ran.out) == (ExitCode.USAGE, b"")
+    assert ran.err.startswith("error: missing argument 'FILE")
+    assert ran.err.endswith(f"; see raftctl backup {verb} -h.\n")
+    assert ran.err.count("\n") == 1
+
+
 def test_help_of_restore_is_raftd_s_own(offline: Ctl) -> None:
     ran = offline("backup", "restore", "-h")
     assert ran.code == ExitCode.OK

@@ -123,6 +123,25 @@ async def test_proposals_during_a_hand_over_are_refused_by_its_name() -> None:
         assert isinstance(await leader.put(b"k"), KeyPut), "it was given up"
 
 
+@in_virtual_time
+async def test_who_did_not_take_over_is_not_the_next_to_be_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Trio() as trio:
+        leader = await trio.leader()
+        await count(leader)
+        await trio.caught_up()
+        for other in trio.others(leader):
+            other.core.unfit = True
+            other.driver.caretaker.on_tick = lambda *_: None  # type: ignore[method-assign]  # stays unfit
+        for _ in range(2):
+            leader.driver.hand_over()
+            await trio.until(lambda: leader.core.transfer_target is None)
+    asked = [x for x in caplog.messages if x.startswith("hand_over to=")]
+    assert len(set(asked)) == 2
+
+
 # --- a disk that is slow ----------------------------------------------------------
 
 
