@@ -40,6 +40,7 @@ class _Clock(Fault):
         self._nodes = rng.sample(world.members, rng.randint(1, len(world.members)))
         for node in self._nodes:
             await self.bend(world, node, rng)
+            self.has_happened = True
 
     async def heal(self, world: World) -> None:
         nodes, self._nodes = self._nodes, []

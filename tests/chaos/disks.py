@@ -32,6 +32,7 @@ __all__ = [
     "free",
     "harm",
     "make_image",
+    "shorten",
     "undo_unsynced",
 ]
 
@@ -40,6 +41,7 @@ _FILLER: Final = "filler"
 _MAKE_S: Final = 60.0
 _PAGE: Final = 4096
 _SECTOR: Final = 512
+_LONG_BYTES: Final = 4 << 20
 
 
 def make_image(image: Path, size_mib: int) -> None:
@@ -170,6 +172,21 @@ def undo_unsynced(journal: Path, root: Path, rng: random.Random) -> int:
             )
     journal.unlink(missing_ok=True)
     return lost
+
+
+def shorten(journal: Path) -> None:
+    """Drop what has been synced from what the shim has kept; its node does not run."""
+    if not journal.exists() or journal.stat().st_size < _LONG_BYTES:
+        return
+    shorter = journal.with_suffix(".shorter")
+    with shorter.open("wb") as file:
+        for name, writes in _unsynced(journal).items():
+            text = name.encode()
+            for write in writes:
+                sizes = (write.offset, len(write.old), write.file_size, write.size)
+                file.write(_HEAD.pack(write.kind, len(text), *sizes))
+                file.write(text + write.old)
+    shorter.rename(journal)
 
 
 def _unsynced(journal: Path) -> dict[str, list[_Overwritten]]:

@@ -59,6 +59,8 @@ class Fault(abc.ABC):
         lasts_s: For how long it is sensibly left, from and to.
         is_once: It happens at most once to a world.
         may_be_combined: Others may happen at the same time.
+        has_happened: Whether it came about, known once it is healed: there may have
+            been nobody to suffer it, or nobody came to the point.
     """
 
     name: ClassVar[str]
@@ -67,6 +69,7 @@ class Fault(abc.ABC):
     lasts_s: ClassVar[tuple[float, float]] = (1.0, 10.0)
     is_once: ClassVar[bool] = False
     may_be_combined: ClassVar[bool] = True
+    has_happened: bool = False
 
     def needs(self) -> str | None:
         """Say in a sentence why this is not possible here; None if it is."""

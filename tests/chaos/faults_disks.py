@@ -40,6 +40,7 @@ class _OnDisk(Fault):
         if self.node is not None:
             self.began_s = time.monotonic()
             await asyncio.to_thread(self.harm, world, self.node, rng)
+            self.has_happened = True
 
     async def heal(self, world: World) -> None:
         node, self.node = self.node, None
@@ -128,6 +129,7 @@ class _FrozenMost(Fault):
         # What was agreed just before, all may not know yet.
         await asyncio.sleep(_STANDS_STILL_S)
         self._commit = await asyncio.to_thread(_commit_of, world)
+        self.has_happened = True
 
     async def heal(self, world: World) -> None:
         nodes, self._nodes = self._nodes, []
@@ -163,6 +165,7 @@ class _SyncFails(_OnDisk):
 
     def before_mending(self, world: World, node: int) -> None:
         code = world.wait_for_end(node, _ENDS_S)
+        self.has_happened = code is not None
         if code is not None:
             world.see_one_sentence(node, code)
         elif world.pages[node]["syncs_met"]:

@@ -58,6 +58,7 @@ class _OnFiles(Fault):
             self.node = None
             return
         await asyncio.to_thread(self.harm, world, self.node, rng)
+        self.has_happened = True
 
     async def heal(self, world: World) -> None:
         node, self.node = self.node, None
@@ -162,6 +163,7 @@ class _Swapped(Fault):
             sentence = world.see_one_sentence(node, code)
             if "belongs to" not in sentence:
                 raise Broken(f"node {node} does not say whose files: {sentence}")
+        self.has_happened = True
 
     async def heal(self, world: World) -> None:
         nodes, self._nodes = self._nodes, []
@@ -215,6 +217,7 @@ class _PowerLoss(Fault):
             node = await asyncio.to_thread(world.take, rng, who, self.name)
             self._nodes = [] if node is None else [node]
         await asyncio.to_thread(world.lose_power, rng, *self._nodes)
+        self.has_happened = bool(self._nodes)
 
     async def heal(self, world: World) -> None:
         nodes, self._nodes = self._nodes, []

@@ -20,6 +20,7 @@ from tests.chaos.membership import (
     replace_member,
     settle_members,
 )
+from tests.chaos.shim import Point
 
 if TYPE_CHECKING:
     import random
@@ -34,6 +35,12 @@ _TRANSFER_S: Final = 8.0
 _OFFERED_S: Final = 10.0
 _AWAY_S: Final = (1.0, 4.0)
 _POLL_S: Final = 0.005
+_WRITES_MAX: Final = 12
+_POINTS: Final = (
+    *(Point.BEFORE_STATE_WRITE, Point.AFTER_STATE_WRITE),
+    *(Point.BEFORE_STATE_SYNC, Point.AFTER_STATE_SYNC),
+    *(Point.BEFORE_LOG_WRITE, Point.AFTER_LOG_SYNC),
+)
 
 
 def _is_quiet(world: World) -> bool:
@@ -57,7 +64,7 @@ class _Churn(Fault):
             kinds.append("add")
         kind = rng.choice(kinds)
         if kind == "add":
-            await add_member(world)
+            self.has_happened = await add_member(world) is not None
             return
         is_alone = _is_quiet(world)
         node = await asyncio.to_thread(
@@ -67,10 +74,11 @@ class _Churn(Fault):
             return
         try:
             if kind == "remove":
-                await remove_member(world, node, is_alone=is_alone)
+                done = await remove_member(world, node, is_alone=is_alone)
             else:
                 await asyncio.to_thread(world.end, node)
-                await replace_member(world, node)
+                done = await replace_member(world, node) is not None
+            self.has_happened = done
         finally:
             world.give_back(node)
 
@@ -90,6 +98,7 @@ class _Transfer(Fault):
         with contextlib.suppress(RaftError, TimeoutError):
             async with asyncio.timeout(_TRANSFER_S), operator(world) as client:
                 await client.cluster.transfer(target)
+                self.has_happened = True
 
     async def heal(self, world: World) -> None:
         """There is nothing to take back."""
@@ -109,6 +118,7 @@ class _TransferToStopped(Fault):
             return
         self._node = node
         world.pause(node)
+        self.has_happened = True
         with contextlib.suppress(RaftError, TimeoutError):
             async with asyncio.timeout(_TRANSFER_S), operator(world) as client:
                 told = await client.cluster.transfer(node)
@@ -140,7 +150,14 @@ class _Snapshot(Fault):
         await asyncio.to_thread(world.start, node)
         if not await asyncio.to_thread(_is_offered, world, node):
             return
-        if rng.random() < 0.5:
+        self.has_happened = True
+        how = rng.choice(("sender", "receiver", "point"))
+        if how == "point":
+            # While it is being staged, loaded, or put in place of what there was.
+            world.expect_end(node)
+            count = rng.randint(1, _WRITES_MAX)
+            world.pages[node].crash_at(rng.choice(_POINTS), count)
+        elif how == "sender":
             sender = await asyncio.to_thread(world.take, rng, "leader", self.name)
             if sender is not None:
                 self._nodes = (node, sender)
@@ -151,6 +168,7 @@ class _Snapshot(Fault):
     async def heal(self, world: World) -> None:
         nodes, self._nodes = self._nodes, ()
         for node in nodes:
+            world.pages[node].crash_nowhere()
             await asyncio.to_thread(world.ensure_running, node)
             world.give_back(node)
 
@@ -179,6 +197,7 @@ class _VersionMix(Fault):
         old = sorted(world.previous)
         for node in rng.sample(old, rng.randint(1, max(1, len(old) - 1))):
             await asyncio.to_thread(world.upgrade, node)
+            self.has_happened = True
         # Whoever leads then: a node of either release may come to.
         leader = await asyncio.to_thread(world.leader)
         if leader and rng.random() < 0.5:

@@ -48,6 +48,7 @@ class _OnNetwork(Fault):
         self._was_alone = not world.taken and not world.ground.is_shaped
         self._began_s = time.monotonic()
         world.ground.shape(self, rules)
+        self.has_happened = bool(rules)
 
     def was_alone(self, world: World) -> bool:
         """Tell whether nothing else has gone on, as far as one can see."""

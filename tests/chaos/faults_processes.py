@@ -36,6 +36,7 @@ class _Kill(Fault):
         self._node = await asyncio.to_thread(world.take, rng, self.who, self.name)
         if self._node is not None:
             await asyncio.to_thread(world.end, self._node)
+            self.has_happened = True
 
     async def heal(self, world: World) -> None:
         node, self._node = self._node, None
@@ -66,6 +67,7 @@ class _KillAll(Fault):
         del rng  # there is nothing to choose
         self._nodes = world.take_all(self.name)
         await asyncio.to_thread(world.end, *self._nodes)
+        self.has_happened = bool(self._nodes)
 
     async def heal(self, world: World) -> None:
         for node in self._nodes:
@@ -81,19 +83,22 @@ class _CrashAt(Fault):
     lasts_s = (_REACH_POINT_S, _REACH_POINT_S)
     point: ClassVar[Point]
     _node: int | None = None
+    _crashes = 0
 
     async def inject(self, world: World, rng: random.Random) -> None:
         who: Who = rng.choice(("leader", "follower"))
         self._node = await asyncio.to_thread(world.take, rng, who, self.name)
         if self._node is not None:
             world.expect_end(self._node)
-            count = rng.randint(1, _REACHED_AT_MOST)
-            world.pages[self._node].crash_at(self.point, count)
+            page = world.pages[self._node]
+            self._crashes = page["crashes"]
+            page.crash_at(self.point, rng.randint(1, _REACHED_AT_MOST))
 
     async def heal(self, world: World) -> None:
         node, self._node = self._node, None
         if node is not None:
             # Who has nothing to do does not come to the point.
+            self.has_happened = world.pages[node]["crashes"] > self._crashes
             await asyncio.to_thread(world.end, node)
             await asyncio.to_thread(world.ensure_running, node)
             await asyncio.to_thread(_see_it_serve, world, node)
@@ -112,6 +117,7 @@ class _Pause(Fault):
         self._node = await asyncio.to_thread(world.take, rng, self.who, self.name)
         if self._node is not None:
             world.pause(self._node)
+            self.has_happened = True
 
     async def heal(self, world: World) -> None:
         node, self._node = self._node, None
@@ -137,6 +143,7 @@ class _PauseAll(Fault):
         for node in self._nodes:
             if world.is_running(node):
                 world.pause(node)
+                self.has_happened = True
 
     async def heal(self, world: World) -> None:
         for node in self._nodes:
@@ -166,6 +173,7 @@ class _RollingRestart(Fault):
             code = await asyncio.to_thread(world.terminate, node)
             if code != 0:
                 raise Broken(f"node {node} was stopped and ended with code {code}")
+            self.has_happened = True
             await self.heal(world)
 
     async def heal(self, world: World) -> None:

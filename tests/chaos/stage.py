@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cluster.processes import Processes
-from tests.chaos.disks import DISK_MIB, make_image
+from tests.chaos.disks import DISK_MIB, make_image, shorten
 from tests.chaos.fault import Want
 from tests.chaos.ground import Ground
 from tests.chaos.leftovers import DISK, WORLD, make_folder, new_world, sweep
@@ -152,6 +152,7 @@ class Stage(Processes):
             self.ends_expected.discard(number)
             page = self.pages[number]
             page["process"] = 0
+            shorten(self._unsynced(number))
             page["keeps_unsynced"] = int(Want.UNSYNCED in self.wants)
             super().start(number)
             page["process"] = self.pid(number)
