@@ -162,6 +162,9 @@ class RoundRun:
             report.troubles.append(str(error) or repr(error))
         except Exception:
             report.troubles.append(f"the machinery failed: {traceback.format_exc()}")
+        except asyncio.CancelledError:
+            shutil.rmtree(report.folder, ignore_errors=True)
+            raise
         finally:
             for load in self._loads:
                 await load.close()
@@ -266,7 +269,6 @@ class RoundRun:
                 await asyncio.sleep(rng.uniform(0.0, wanted.lasts_s / 3))
             async with asyncio.timeout(_FAULT_S):
                 await fault.inject(world, random.Random(rng.random()))
-            report.faults += 1
         while (left_s := end_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, _CHECK_S))
             world.check()
@@ -281,6 +283,7 @@ class RoundRun:
                     await fault.heal(world)
             except (Broken, AssertionError) as error:
                 report.trouble = report.trouble or str(error)
+            report.faults += fault.has_happened
 
     # --- the ending --------------------------------------------------------------
 
@@ -312,5 +315,6 @@ class RoundRun:
         await agree(world, keeps_log=self._round.keeps_log)
 
     def _save_logs(self, world: World) -> None:
-        for path in world.folder.glob("n*.log"):
-            shutil.copy(path, self.report.folder / path.name)
+        if self.report.folder.exists():
+            for path in world.folder.glob("n*.log"):
+                shutil.copy(path, self.report.folder / path.name)
