@@ -10,19 +10,44 @@ events, one a line, and the command that repeats it.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from tests.mutants.catalogue import options_for, planted_named
 from tests.proof.results import append
 from tests.proof.seeds import commit_id, fresh_seeds
 from tests.sim.actions import load_script, save_script
+from tests.sim.options import Options
 from tests.sim.run import Simulation
 from tests.sim.shrink import shrink
 from tests.sim.soak import STEPS, Case, gate, pairs, soak, soak_line
 
 __all__ = ["main"]
+
+_CATALOGUE: Final = "tests.mutants.catalogue"
+"""Imported when it is asked for: it needs all that bugs are looked for with."""
+
+
+@contextlib.contextmanager
+def _planted(name: str) -> Iterator[None]:
+    """Run the body with a planted bug, if one is named."""
+    if not name:
+        yield
+        return
+    with importlib.import_module(_CATALOGUE).planted_named(name):
+        yield
+
+
+def _options_for(name: str, case: Case) -> Options:
+    """Return what a seed is run with, to find a planted bug if one is named."""
+    if not name:
+        return case.simulation().options
+    options: Options = importlib.import_module(_CATALOGUE).options_for(name, case.seed)
+    return options
 
 
 def _run(simulation: Simulation, steps: int, repeat: str, *, is_traced: bool) -> bool:
@@ -65,12 +90,12 @@ def _run_seeds(options: argparse.Namespace) -> bool:
         case = Case(seed, options.steps, swarm, options.files)
         simulation, command = case.simulation(), case.command
         if name:
-            simulation = Simulation(seed, options_for(name, seed))
+            simulation = Simulation(seed, _options_for(name, case))
             command = f"{command} --planted {name}"
         if len(seeds) == 1:
             print(f"seed {seed} commit {commit_id()[:12]}")
             print("\n".join(simulation.options.lines()))
-        with planted_named(name):
+        with _planted(name):
             is_good = _run(simulation, case.steps, command, is_traced=options.trace)
         are_good.append(is_good)
     return all(are_good)
@@ -116,9 +141,8 @@ def _shrink(options: argparse.Namespace) -> bool:
     """Make a failing run small; tell whether there was one."""
     seed, name = options.seed[0], options.planted or ""
     case = Case(seed, options.steps, "narrow" if options.narrow else "wide")
-    drawn = options_for(name, seed) if name else case.simulation().options
-    with planted_named(name):
-        found = shrink(seed, drawn, options.steps, name)
+    with _planted(name):
+        found = shrink(seed, _options_for(name, case), options.steps, name)
     if found is None:
         print(f"seed {seed} does not fail in {options.steps} steps")
         return False
@@ -132,7 +156,7 @@ def _shrink(options: argparse.Namespace) -> bool:
 def _follow(options: argparse.Namespace) -> bool:
     script = load_script(options.script)
     print(f"script of {script.commit or 'no commit'}: {script.failure}")
-    with planted_named(script.planted):
+    with _planted(script.planted):
         simulation = Simulation(script.seed, script.options, script)
         repeat = f"python -m tests.sim --script {options.script}"
         return _run(simulation, 0, repeat, is_traced=options.trace)

@@ -16,9 +16,14 @@ from typing import Final
 
 from raftd.node.read_queue import Query
 from raftd.node.service import Answered
-from raftd.statemachine.schema.base import Reason, Refusal, Result
+from raftd.statemachine.schema.base import Fence, Reason, Refusal, Result
 from raftd.statemachine.schema.entry import AnyCommand, encode_answer, seal
-from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
+from raftd.statemachine.schema.sessions import (
+    CloseSession,
+    OpenSession,
+    SessionClosed,
+    SessionOpened,
+)
 from tests.sim.cluster import Cluster
 from tests.sim.invariants import Invariants
 from tests.sim.ops import Op, Tally
@@ -76,6 +81,8 @@ class Caller(ABC):
         self._acknowledged = 0
         self._is_draining = False
         self._awake_us = 0
+        self._more_rng: Final = world.rng(f"client/{caller_id}/more")
+        self._is_leaving = False
 
     @property
     def is_idle(self) -> bool:
@@ -129,8 +136,24 @@ class Caller(ABC):
             len(self._open) < self._options.depth
             and not self._is_lost
             and not self._is_asleep()
+            and not self._says_goodbye()
         ):
             self._begin_some()
+
+    def _says_goodbye(self) -> bool:
+        """End the session cleanly now and then, and whatever hangs on it."""
+        chance = self._options.goodbye
+        if self._is_leaving:
+            return True
+        if self._open or self._is_draining or self._more_rng.random() >= chance:
+            return False
+        self._is_leaving = True
+        self._belief.forget()
+        self._begin(CloseSession(self._session), b"", is_numbered=False)
+        return True
+
+    def _leave(self) -> None:
+        self._session, self._is_leaving = 0, False
 
     def _is_asleep(self) -> bool:
         """Tell whether it stands still for a while, maybe beyond its session's life."""
@@ -155,13 +178,15 @@ class Caller(ABC):
         *,
         is_numbered: bool = True,
         query: Query | None = None,
+        fences: tuple[Fence, ...] = (),
     ) -> None:
         self._tag += 1
         number = 0
         if command is not None and is_numbered:
             number, self._next_number = self._next_number, self._next_number + 1
         now_us = self._world.now_us
-        op = Op(self._tag, number, command, key, self._tally.floor, now_us, query=query)
+        op = Op(self._tag, number, command, key, self._tally.floor, now_us)
+        op.query, op.fences = query, fences
         self._open[op.tag] = op
         self._tally.begun += 1
         self._send(op)
@@ -193,7 +218,8 @@ class Caller(ABC):
             node.read(query, self, op.tag)
         else:
             session = self._session if op.number else 0
-            request = seal(session, op.number, self._acknowledged, command)
+            known = self._acknowledged
+            request = seal(session, op.number, known, command, op.fences)
             node.submit(request, self, op.tag)
 
     def _on_late(self, op: Op, attempt: int) -> None:
@@ -264,6 +290,8 @@ class Caller(ABC):
             self._session = answer.session
             self._tally.sessions += 1
             self._belief.renewed(answer.session, op.sent_us)
+        elif isinstance(answer, SessionClosed):
+            self._leave()
         elif not isinstance(answer, Refusal) or answer.reason not in _LOST:
             raise SimFailure(f"a session is not opened: {answer}")
 

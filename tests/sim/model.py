@@ -23,6 +23,7 @@ from raftd.statemachine.schema.locks import LockReleased, ReleaseLock
 from raftd.statemachine.schema.sessions import CloseSession, SessionOpened
 from tests.sim.claims_model import ClaimsModel
 from tests.sim.jobs_model import JobsModel
+from tests.sim.locks_model import LocksModel
 from tests.sim.world import SimFailure, World
 
 __all__ = ["LOCKS", "Model"]
@@ -56,6 +57,7 @@ class Model:
         """When each session was seen to expire."""
         self.jobs: Final = JobsModel()
         self.claims: Final = ClaimsModel()
+        self.locks: Final = LocksModel()
 
     def apply(self, payload: bytes, machine: Machine, applied: AppliedEntry) -> None:
         """Take in the next entry and what the machine made of it."""
@@ -64,6 +66,7 @@ class Model:
             raise SimFailure("an entry has requests without answers")
         self._decided = {each.ticket: each.answer for each in applied.decided}
         self.jobs.begin_entry(batch.now_ms)
+        self.locks.begin_entry(batch)
         for lease in self.claims.begin_entry(batch):
             self.jobs.lease_ended(lease, is_clean=False)
         for request, answer in zip(batch.requests, applied.answers, strict=True):
@@ -78,12 +81,14 @@ class Model:
         for name in LOCKS:
             self._check_lock(name, machine)
         self.claims.end_entry(machine, applied)
+        self.locks.end_entry(machine, applied)
         self.jobs.end_entry(machine, applied.record)
         self.applied_index += 1
 
     def _take(self, request: Request, answer: Answer) -> None:
         if not request.number:
             self.claims.take(request.command, answer)
+            self.locks.take(request.command, answer)
             if isinstance(request.command, CloseSession):
                 self._closing[request.command.session] = None
                 self.jobs.lease_ended(request.command.session, is_clean=True)
@@ -108,6 +113,8 @@ class Model:
         if isinstance(answer, Refusal) and answer.reason in _NEVER_KEPT:
             return
         command = request.command
+        if self.locks.check_fences(request.fences, answer):
+            self.locks.take(command, answer)
         self.claims.take(command, answer)
         self.jobs.take(command, answer)
         if answer == NOTHING_RESERVED:

@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 
 from raftd.node.read_queue import Query
+from raftd.statemachine.schema.base import Fence
 from raftd.statemachine.schema.entry import AnyCommand
 from raftd.statemachine.schema.kv import IncrementKey, PutKey
 from raftd.statemachine.schema.locks import AcquireLock
@@ -47,6 +48,7 @@ class Op:
     attempt: int = 0
     query: Query | None = None
     """What a read asks."""
+    fences: tuple[Fence, ...] = ()
 
 
 def draw_op(

@@ -75,6 +75,8 @@ class Options:
     who is gone, and last longer than those who believe in him may wait."""
     workers: int = 0
     candidates: int = 0
+    lockers: int = 0
+    goodbye: float = 0
     files: str = "model"
     """``real``: the production stores on files."""
 

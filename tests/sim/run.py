@@ -24,6 +24,7 @@ from tests.sim.configs import is_quorum
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
 from tests.sim.jobs_model import QUEUE
+from tests.sim.lockers import GATES, Locker
 from tests.sim.members import Changes
 from tests.sim.model import LOCKS
 from tests.sim.node import SimNode
@@ -102,6 +103,7 @@ class Simulation:
             (Client, 1, options.clients),
             (Worker, 101, options.workers),
             (Candidate, 201, options.candidates),
+            (Locker, 301, options.lockers),
         ]
         return [
             kind(
@@ -323,7 +325,7 @@ def _view(machine: Machine) -> tuple[Any, ...]:
     """Return what of a state has to be equal everywhere."""
     sessions = [machine.sessions.view(lease) for lease in machine.leases.ids()]
     keys = [machine.kv.find(key) for key in KEYS + COUNTERS]
-    locks = [machine.locks.inspect(name) for name in LOCKS]
+    locks = [machine.locks.inspect(name) for name in LOCKS + GATES]
     context = machine.context
     stamps = (context.revision, context.now_ms, context.wall_ms, context.size_bytes)
     elections = [machine.elections.inspect(name) for name in ELECTIONS]

@@ -37,6 +37,8 @@ _QUIET: Final[tuple[dict[str, Any], ...]] = (
     {"turn_lag_us": 0},
     {"workers": 0},
     {"candidates": 0},
+    {"lockers": 0},
+    {"goodbye": 0},
 )
 """Fault classes that are no actions, and clients, each off."""
 
@@ -219,7 +221,7 @@ class _Shrinking:
 
     def drop_clients(self) -> None:
         """Have fewer clients, that do less at a time."""
-        for name in ("clients", "workers", "candidates", "depth"):
+        for name in ("clients", "workers", "candidates", "lockers", "depth"):
             for count in range(int(name == "depth"), getattr(self._at.options, name)):
                 if self._try_options(**{name: count}):
                     break

@@ -49,8 +49,12 @@ def widen(options: Options, rng: Random) -> Options:
         clients=rng.choice([0, 1, 3, 6]),
         depth=rng.choice([1, 4, 16]),
         op_interval_us=rng.choice([5_000, 20_000, 50_000]),
+        ttl_ms=rng.choice([1000, 1000, 3000, 10_000]),
+        sleepy=rng.choice([0, 0, 0.01, 0.05]),
         workers=rng.choice([0, 0, 1, 2, 4]),
         candidates=rng.choice([0, 0, 2, 3]),
+        lockers=rng.choice([0, 0, 2, 4]),
+        goodbye=rng.choice([0, 0, 0.01, 0.05]),
     )
 
 

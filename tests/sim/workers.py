@@ -70,6 +70,10 @@ class Worker(Caller):
 
     # --- what it does ---------------------------------------------------------------
 
+    def _leave(self) -> None:
+        super()._leave()
+        self._held.clear()
+
     def _begin_some(self) -> None:
         if not self._is_configured:
             if not self._is_draining or self._has_duties:
