@@ -117,7 +117,7 @@ class Service:
         self.faults.start()
         until_us = int(seconds * _SECOND_US)
         while world.now_us < until_us:
-            self._step()
+            self.step()
         world.note("heal")
         self.faults.heal()
         self._await(self._has_leader, "a leader", self._leader_us())
@@ -140,7 +140,8 @@ class Service:
             world.trace_hash,
         )
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Let the next event happen."""
         world = self.world
         try:
             world.step()
@@ -155,7 +156,7 @@ class Service:
     def _await(self, is_done: Callable[[], bool], what: str, within_us: int) -> None:
         by_us = self.world.now_us + within_us
         while not is_done():
-            self._step()
+            self.step()
             if self.world.now_us > by_us:
                 raise SimFailure(
                     f"no {what} after {within_us // 1000} ms: {self._describe()}"
@@ -249,7 +250,6 @@ def _view(replica: Any) -> tuple[Any, ...]:
     context = machine.context
     return (
         machine.applied_index,
-        replica.marks.digest,
         (context.revision, context.now_ms, context.wall_ms, context.size_bytes),
         machine.leases.count(),
         machine.kv.count_all,
