@@ -124,7 +124,7 @@ class Known:
         patch.setattr(Endpoints, "learn_members", learn_members)
 
     async def wait(self) -> None:
-        assert await asyncio.to_thread(self._is_so.wait, 10), "it never learnt them"
+        assert await asyncio.to_thread(self._is_so.wait, 60), "it never learnt them"
 
 
 async def test_a_stream_follows_when_all_members_are_replaced(
@@ -159,8 +159,11 @@ async def test_an_end_that_names_the_heir_sends_the_client_there(
         assert [node for node, _ in cluster.hellos] == [1, 3]
 
 
-async def test_an_end_brings_the_members_along(cluster: FakeCluster) -> None:
-    cluster.add()
+async def test_an_end_brings_the_members_along(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = cluster.add()
+    known = Known(monkeypatch, cluster.nodes[1].address, second.address)
     async with following(cluster) as client:
         (stream,) = cluster.nodes[1].streams
         cluster.leader = 2
@@ -171,6 +174,7 @@ async def test_an_end_brings_the_members_along(cluster: FakeCluster) -> None:
         message.end.refusal.CopyFrom(refusal("NO_LEADER"))
         stream.send(message)
         stream.end()
+        await known.wait()
         cluster.nodes[1].stop()
         await client.incr("n")
         assert cluster.hellos[-1][0] == 2
