@@ -45,7 +45,7 @@ from raftd.node.state_loading import load_state
 from raftd.statemachine.limits import Limits
 from raftd.statemachine.machine import Machine, MachineLoading
 from raftd.statemachine.rows import DIGEST_BYTES
-from raftd.storage.errors import DamagedFiles, DiskFull, StorageError
+from raftd.storage.errors import BAD_ROWS, DamagedFiles, DiskFull, StorageError
 from raftd.storage.types import CheckpointMeta, InstallMark
 
 __all__ = ["SnapshotsIn"]
@@ -59,13 +59,7 @@ _ANSWER_S: Final = 1.0
 _LEADER_S: Final = 0.05
 _INSTALL_ID_BYTES: Final = 16
 
-_UNREADABLE: Final = (
-    DamagedFiles,
-    msgspec.MsgspecError,
-    LookupError,
-    ValueError,
-    AssertionError,
-)
+_UNREADABLE: Final = (DamagedFiles, *BAD_ROWS)
 """What rows raise that are no state of this release."""
 
 _NOT_LEADING: Final = SnapshotTold(refusal="whoever offers it does not lead here")

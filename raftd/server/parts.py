@@ -23,6 +23,8 @@ from raftd.node.state_loading import load_state
 from raftd.server.clock import SystemClock
 from raftd.server.config import Settings
 from raftd.statemachine.machine import Machine, MachineLoading
+from raftd.storage.directory import STATE_NAME
+from raftd.storage.errors import BAD_ROWS, DamagedFiles
 from raftd.storage.open import Stores
 
 __all__ = ["load_machine", "make_backup_header", "make_core", "make_replica_settings"]
@@ -42,7 +44,13 @@ async def load_machine(settings: Settings, stores: Stores) -> Machine:
         limits, index=checkpoint.applied_index, digest=checkpoint.digest
     )
     pace = Pace(slice_s=_SLICE_S, rest_share=0.0)
-    machine = await load_state(loading, stores.state.load(), pace)
+    try:
+        machine = await load_state(loading, stores.state.load(), pace)
+    except BAD_ROWS as error:
+        raise DamagedFiles(
+            f"{settings.data_dir / STATE_NAME} holds rows that this raftd does not"
+            f" understand: {error!r}."
+        ) from error
     gc.freeze()  # it is there to stay
     return machine
 

@@ -39,7 +39,7 @@ from raftd.server.settings import Settings
 from raftd.statemachine.restore import Restoring
 from raftd.storage.chunks import pack
 from raftd.storage.directory import LOG_NAME, STATE_NAME, DirectoryLock
-from raftd.storage.errors import DamagedFiles, ForeignFiles, translate_errors
+from raftd.storage.errors import BAD_ROWS, DamagedFiles, ForeignFiles, translate_errors
 from raftd.storage.files import sync_directory
 from raftd.storage.identity import INCARNATION_BYTES, Identity
 from raftd.storage.offline import create_directory
@@ -53,14 +53,6 @@ _SLICE_BYTES: Final = 1 << 20
 _MAKING: Final = "recovery.new"
 _DECIDED: Final = "recovery.ready"
 _ASIDE: Final = "before-recovery-"
-_UNREADABLE: Final = (
-    msgspec.DecodeError,
-    LookupError,
-    ValueError,
-    AssertionError,
-)
-"""What rows and entries raise that are not of this release."""
-
 _FILES: Final = (STATE_NAME, LOG_NAME)
 """In this order: a directory with some of them is never taken for one of a node."""
 
@@ -189,7 +181,7 @@ def _read(stores: Stores, settings: Settings) -> _Survivor:
     for entry in _entries(stores, meta.applied_index):
         try:
             _apply(survivor, entry)
-        except (*_UNREADABLE, changes.InvalidChange, RosterError) as error:
+        except (*BAD_ROWS, changes.InvalidChange, RosterError) as error:
             raise DamagedFiles(
                 f"{settings.data_dir}: entry {entry.index} cannot be applied: {error}."
             ) from error
@@ -204,7 +196,7 @@ def _load(stores: Stores, meta: CheckpointMeta, settings: Settings) -> Restoring
             index=meta.applied_index,
             digest=meta.digest,
         )
-    except _UNREADABLE as error:
+    except BAD_ROWS as error:
         raise DamagedFiles(
             f"{settings.data_dir / STATE_NAME} holds rows that this raftd does not"
             f" understand: {error!r}."

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.node.roster import (
     MemberRecord,
@@ -35,6 +33,7 @@ from raftd.statemachine.restore import Restoring
 from raftd.statemachine.tables import Table
 from raftd.storage.backup_file import BackupError, BackupHeader, BackupReader
 from raftd.storage.chunks import pack
+from raftd.storage.errors import BAD_ROWS
 from raftd.storage.identity import INCARNATION_BYTES, Identity
 from raftd.storage.offline import create_directory, refuse_if_used
 from raftd.storage.types import CheckpointMeta
@@ -170,7 +169,7 @@ def _load(path: Path, reader: BackupReader, limits: Limits) -> Restoring:
     index, digest = reader.header.index, reader.header.digest
     try:
         return Restoring(limits, reader.rows(), index=index, digest=digest)
-    except (msgspec.DecodeError, LookupError, ValueError, AssertionError) as error:
+    except BAD_ROWS as error:
         raise BackupError(
             f"{path} holds rows that this raftd does not understand ({error!r});"
             " use the release that made it, or a later one."

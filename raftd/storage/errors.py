@@ -28,6 +28,7 @@ import msgspec
 
 __all__ = [
     "BAD_BYTES",
+    "BAD_ROWS",
     "DamagedFiles",
     "DirectoryInUse",
     "DiskFailed",
@@ -41,6 +42,9 @@ __all__ = [
 BAD_BYTES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on bytes that are not what they should be: a text that is no
 UTF-8, and a depth that no stack has, are told by Python's own errors."""
+
+BAD_ROWS: Final = (*BAD_BYTES, LookupError, ValueError, AssertionError)
+"""What a state machine raises on rows or entries that are not of this release."""
 
 
 class StorageError(Exception):

@@ -162,7 +162,7 @@ METHODS: Final = {method.name: method for method in TABLE_OF_CALLS.methods}
 
 
 @pytest.mark.parametrize("name", METHODS)
-@fuzzed(25, data=st.data())
+@fuzzed(15, data=st.data())
 def test_any_request_is_answered_or_refused(name: str, data: st.DataObject) -> None:
     method = METHODS[name]
     requests = data.draw(st.lists(messages_of(method.request), min_size=1, max_size=3))
