@@ -155,7 +155,8 @@ class _Chaos:
 
     def _tell(self, report: RoundReport, slice_: SliceReport) -> None:
         at_s = time.monotonic() - self._began_s
-        state = slice_.trouble.splitlines()[-1] if slice_.trouble else "ok"
+        state = "ok" if slice_.faults else "ok, but nothing came about"
+        state = slice_.trouble.splitlines()[-1] if slice_.trouble else state
         print(
             f"{at_s:7.1f} s  round {report.round.number:<3} "
             f"{'+'.join(slice_.names):<40} {slice_.seconds:5.1f} s"

@@ -173,6 +173,7 @@ class PauseClient(Fault):
         del world, rng  # there is one such load
         assert self.load is not None, "set before"
         self.load.pause()
+        self.has_happened = True
 
     async def heal(self, world: World) -> None:
         del world

@@ -142,6 +142,8 @@ def _next_round(
             break
         if not kind.wants <= wants or (keeps_log and _wants_marks(name, faults)):
             continue
+        if kind.is_once and name in used:
+            continue
         pending.remove(name)
         names = [name]
         used.add(name)

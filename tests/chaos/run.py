@@ -61,7 +61,7 @@ class SliceReport:
     """What became of a slice.
 
     Attributes:
-        faults: How many were injected.
+        faults: How many came about.
         trouble: What the cluster did that it must not do; empty = nothing.
         is_stuck: It did not come back after the healing.
     """
@@ -228,9 +228,10 @@ class RoundRun:
         faults = [self._make(name) for name in wanted.names]
         try:
             try:
-                await self._inject(world, faults, wanted, rng, report)
+                await self._inject(world, faults, wanted, rng)
             finally:
                 await self._heal(world, faults, report)
+                report.faults = sum(fault.has_happened for fault in faults)
         except (Broken, AssertionError) as error:
             report.trouble = str(error) or repr(error)
         except Exception:
@@ -261,7 +262,6 @@ class RoundRun:
         faults: list[Fault],
         wanted: Slice,
         rng: random.Random,
-        report: SliceReport,
     ) -> None:
         end_s = time.monotonic() + wanted.lasts_s
         for place, fault in enumerate(faults):

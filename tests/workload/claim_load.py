@@ -30,6 +30,8 @@ __all__ = ["ClaimLoad"]
 
 _MODES: Final = (LockMode.EXCLUSIVE, LockMode.SHARED, LockMode.SEMAPHORE)
 _SEATS: Final = 2
+_COMMON: Final = 0.2
+_COMMON_US: Final = 20_000_000
 
 
 class ClaimLoad:
@@ -62,6 +64,9 @@ class ClaimLoad:
         mode = kind
         if kind is LockMode.SHARED and rng.random() < 0.4:
             mode = LockMode.EXCLUSIVE
+        if kind is LockMode.EXCLUSIVE and rng.random() < _COMMON:
+            # All loads draw this one, until it has been used enough.
+            return f"l/common/{self._setting.now_us() // _COMMON_US}", kind, mode
         return self._locks[kind].pick(), kind, mode
 
     async def _under_session(self, caller: Caller) -> None:

@@ -44,6 +44,9 @@ _CALLS_PER_LOCK: Final = 3.0
 _CALLS_PER_TERM: Final = 2.5
 _CALLS_PER_ENQUEUE: Final = 1.1
 _CALLS_PER_RESERVE: Final = 2.0
+_HOLDS_S: Final = 0.25
+_LEADS_S: Final = 0.1
+_PAUSE_S_MIN: Final = 0.01
 STUCK_S: Final = 60.0
 """Beyond this, what should come about by itself counts as stuck."""
 
@@ -113,8 +116,11 @@ class Load:
         options, caller = self._options, self._setting.caller
         rate = options.rate
 
-        def pause_s(share: str, part: float, callers: int, calls: float) -> float:
-            return callers * calls / (rate * _SHARES[share] * part)
+        def pause_s(
+            share: str, part: float, callers: int, calls: float, busy_s: float = 0.0
+        ) -> float:
+            every_s = callers * calls / (rate * _SHARES[share] * part)
+            return max(every_s - busy_s, _PAUSE_S_MIN)
 
         kv, locks = options.kv_callers, options.lock_callers
         standing, producers = options.election_callers, options.producers
@@ -124,13 +130,15 @@ class Load:
         ]
         works += [
             self._claims.run_locks(
-                caller(f"lock{n}"), pause_s("claims", 0.7, locks, _CALLS_PER_LOCK)
+                caller(f"lock{n}"),
+                pause_s("claims", 0.7, locks, _CALLS_PER_LOCK, _HOLDS_S),
             )
             for n in range(locks)
         ]
         works += [
             self._claims.run_elections(
-                caller(f"stand{n}"), pause_s("claims", 0.3, standing, _CALLS_PER_TERM)
+                caller(f"stand{n}"),
+                pause_s("claims", 0.3, standing, _CALLS_PER_TERM, _LEADS_S),
             )
             for n in range(standing)
         ]

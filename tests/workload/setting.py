@@ -115,10 +115,14 @@ class Names:
 
 
 class Guard:
-    """Resources outside the cluster; each refuses a token below the highest."""
+    """Resources outside the cluster; each refuses a token below the highest.
 
-    def __init__(self, recorder: Recorder) -> None:
+    Every load has resources of its own: they are in the memory of its process.
+    """
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder: Final = recorder
+        self._name: Final = name
         self._highest: dict[str, int] = {}
         self.refused = 0
         """Writes with an old token; expected, and the point of tokens."""
@@ -131,7 +135,7 @@ class Guard:
         else:
             self.refused += 1
         self._recorder.guarded(
-            f"store/{claim}", claim, client, token, accepted=accepted
+            f"{self._name}/{claim}", claim, client, token, accepted=accepted
         )
         return accepted
 
@@ -164,7 +168,7 @@ class Setting:
         self.options: Final = options
         self.name: Final = name
         self.stop: Final = asyncio.Event()
-        self.guard: Final = Guard(recorder)
+        self.guard: Final = Guard(recorder, name)
         self._clients: list[TappedClient] = []
         self._of_callers: list[TappedClient] = []
         self._callers = 0
