@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.proof.results import append
+from tests.proof.results import append, new_row
 from tests.proof.seeds import commit_id, fresh_seeds
 from tests.sim.actions import load_script, save_script
 from tests.sim.options import Options
@@ -108,7 +108,7 @@ def _print_hashes(options: argparse.Namespace) -> bool:
 
 
 def _soak(options: argparse.Namespace) -> bool:
-    commit = options.commit or commit_id()
+    commit, began_with = options.commit or commit_id(), new_row("sim_a").commit
     seeds = fresh_seeds("sim_a", options.first + (options.seeds or 1000), commit)
     begin_s = time.monotonic()
     found = soak(
@@ -124,7 +124,7 @@ def _soak(options: argparse.Namespace) -> bool:
             f"python -m tests.sim --soak --seeds {found.runs} --steps {options.steps}"
             f" --first {options.first} --commit {commit}"
         )
-        append(options.results, [found.row(took_s, command)])
+        append(options.results, [found.row(began_with, took_s, command)])
     return not found.failures
 
 

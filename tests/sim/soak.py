@@ -119,10 +119,11 @@ class Sum:
         """Events in a second of one process."""
         return int(self.events / self.cpu_s) if self.cpu_s else 0
 
-    def row(self, seconds: float, command: str) -> Row:
-        """Return what is kept of it."""
+    def row(self, commit: str, seconds: float, command: str) -> Row:
+        """Return what is kept of it, of the commit that it began with."""
         return new_row(
             "sim_a",
+            commit=commit,
             runs=self.runs,
             failures=len(self.failures),
             seconds=round(seconds, 1),
@@ -193,7 +194,7 @@ def soak(
     """Run fresh seeds, one in twenty of them on files; say what failed."""
     end_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
     told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
 
     def cases() -> Iterator[Case]:
         for number, seed in enumerate(seeds):
@@ -204,7 +205,10 @@ def soak(
             is_real = number % _REAL_EVERY == _REAL_EVERY - 1
             yield Case(seed, steps, files="real" if is_real else "model")
 
-    return _count(cases(), jobs, say)
+    try:
+        return _count(cases(), jobs, say)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def failed_cases() -> list[Case]:
