@@ -233,6 +233,8 @@ class SimNode:
             loop.poke()
 
     def _wish(self, loop: SimLoop, wish: MemberChange) -> None:
+        if self._is_calm:
+            return  # asked during a pause: who is there now may be all there are
         parts = self._parts
         members = parts.members if parts is not None else None
         assert members is not None, "the run is managed"
