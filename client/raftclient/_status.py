@@ -10,9 +10,11 @@ Source: ERRORS.md; SEMANTICS.md section 0.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from raftclient.errors import OutcomeUnknown, RaftError, error_class
@@ -86,12 +88,18 @@ def _error(
 
 def _error_info(metadata: Iterable[tuple[str, Any]]) -> Any:
     for key, value in metadata:
-        if key != _DETAILS_KEY:
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.domain == _DOMAIN:
-                return info
+        if key == _DETAILS_KEY:
+            # What is between us and a member may put anything there.
+            with contextlib.suppress(DecodeError):
+                return _our_info(value)
+    return None
+
+
+def _our_info(status: bytes) -> Any:
+    for detail in status_pb2.Status.FromString(status).details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == _DOMAIN:
+            return info
     return None
 
 

@@ -18,10 +18,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import click
 import msgspec
+
+from raftd.storage.errors import BAD_BYTES
 
 __all__ = ["DevError", "choose_ports", "run_dev"]
 
@@ -32,6 +34,8 @@ _RESTART_S: Final = 1.0
 _STOP_S: Final = 15.0
 
 _Ports = list[tuple[int, int, int]]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_KeptPorts = list[tuple[_Port, _Port, _Port]]
 
 
 class DevError(Exception):
@@ -74,8 +78,8 @@ def choose_ports(nodes: int, data_dir: Path, port: int | None) -> _Ports:
     chosen: _Ports | None = None
     if file.exists():
         try:
-            kept = msgspec.json.decode(file.read_bytes(), type=_Ports)
-        except msgspec.MsgspecError as error:
+            kept = msgspec.json.decode(file.read_bytes(), type=_KeptPorts)
+        except BAD_BYTES as error:
             raise DevError(
                 f"{file} cannot be read; restore it, or give another --data-dir"
             ) from error

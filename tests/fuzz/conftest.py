@@ -1,17 +1,27 @@
-"""Writes down how many examples each fuzz test had, for ``python -m tests.fuzz``."""
+"""Writes down what each fuzz test came to, for ``python -m tests.fuzz``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
-import msgspec
+import pytest
 
 from tests.fuzz.profiles import COUNTS, COUNTS_VARIABLE
+from tests.fuzz.rounds import Round
+
+_failed: Final[list[str]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note a failure, of a test of this folder or of another."""
+    if report.failed:
+        _failed.append(report.nodeid)
 
 
 def pytest_sessionfinish() -> None:
-    """Write the counts, if somebody asks for them."""
+    """Write it down, if somebody asks for it."""
     path = os.environ.get(COUNTS_VARIABLE)
     if path:
-        Path(path).write_bytes(msgspec.json.encode(dict(COUNTS)))
+        Path(path).write_bytes(Round(dict(COUNTS), list(_failed)).encoded())

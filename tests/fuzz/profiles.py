@@ -33,7 +33,7 @@ __all__ = [
 
 PROFILE_VARIABLE: Final = "RAFTD_FUZZ"
 COUNTS_VARIABLE: Final = "RAFTD_FUZZ_COUNTS"
-"""A file to write the number of examples of each test to."""
+"""A file to write to how many examples each test had, and which tests failed."""
 
 IS_SOAK: Final = os.environ.get(PROFILE_VARIABLE) == "soak"
 SHRINK_VARIABLE: Final = "RAFTD_FUZZ_SHRINK"
@@ -43,7 +43,7 @@ _PHASES: Final = [Phase.explicit, Phase.generate] + (
     [] if os.environ.get(SHRINK_VARIABLE) == "0" else [Phase.shrink]
 )
 COUNTS: Final[Counter[str]] = Counter()
-_SOAK_FACTOR: Final = 8
+_SOAK_FACTOR: Final = 3
 _Test = TypeVar("_Test", bound=Callable[..., None])
 
 

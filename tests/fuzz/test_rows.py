@@ -5,17 +5,25 @@ Source: RELIABILITY.md section 6 ("round-trip of every row codec"); DESIGN.md se
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
+import pytest
 from hypothesis import strategies as st
 
+from raftd.consensus.types import NodeId
+from raftd.server.parts import load_machine
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.tables import Table, unpack_key
-from raftd.storage.errors import BAD_ROWS
+from raftd.storage.chunks import pack
+from raftd.storage.errors import BAD_ROWS, DamagedFiles
+from raftd.storage.open import open_stores
 from tests.fuzz.mutation import harmed
 from tests.fuzz.profiles import fuzzed
 from tests.fuzz.states import RICH_LIMITS, rich_harness
+from tests.node.cluster import Cluster
 from tests.statemachine.harness import Disk
+from tests.storage.tools import meta
 
 RICH: Final = rich_harness()
 KEYS: Final = sorted(RICH.disk)
@@ -90,3 +98,20 @@ def test_a_loaded_state_goes_on_as_the_one_it_was_written_from(
         told = [it.entry(after_ms=after_ms) for it in (first, second)]
         assert told[0] == told[1]
     assert first.save() == second.save()
+
+
+async def test_a_start_from_rows_of_another_release_is_told_in_a_sentence(
+    tmp_path: Path,
+) -> None:
+    settings = Cluster(tmp_path, 1).settings(1)
+    async with await open_stores(
+        settings.data_dir, node_id=NodeId(1), cluster_name=settings.cluster
+    ) as stores:
+        rows = [(int(Table.LEASES), b"no number", b"no lease")]
+        await stores.state.checkpoint(meta(0, term=0), pack(rows))
+    async with await open_stores(
+        settings.data_dir, node_id=NodeId(1), cluster_name=settings.cluster
+    ) as stores:
+        with pytest.raises(DamagedFiles, match=r"state\.db holds rows that") as told:
+            await load_machine(settings, stores)
+    assert str(told.value).endswith(".")
