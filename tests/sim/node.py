@@ -94,6 +94,7 @@ class SimNode:
         self.is_out = False
         """Removed, or its disk is damaged: it never comes back."""
         self._is_calm = False
+        self._wishes: list[asyncio.Task[None]] = []
         self._parts: Parts | None = None
         self._loop: SimLoop | None = None
 
@@ -172,6 +173,9 @@ class SimNode:
         self.clock.calm()
         if self._loop is not None:
             self._loop.lag_us = 0
+        # A change that somebody forced might find that who is left does not suffice.
+        for wish in self._wishes:
+            wish.cancel()
 
     def ban(self) -> None:
         """Hear from a peer that this node was removed."""
@@ -234,7 +238,7 @@ class SimNode:
 
     def _wish(self, loop: SimLoop, wish: MemberChange) -> None:
         if self._is_calm:
-            return  # asked during a pause: who is there now may be all there are
+            return  # asked during a pause; see calm
         parts = self._parts
         members = parts.members if parts is not None else None
         assert members is not None, "the run is managed"
@@ -243,7 +247,8 @@ class SimNode:
             told = await members.change(wish, _WISH_S)
             self._world.note(f"n{self.node_id} is asked {wish}: {told}")
 
-        loop.create_task(run())
+        self._wishes = [each for each in self._wishes if not each.done()]
+        self._wishes.append(loop.create_task(run()))
 
     def knock(self, src: int) -> bool:
         """Somebody who was removed came; tell whether he is told so."""
