@@ -71,7 +71,9 @@ async def reserve(
             waits_s=slice_s,
             orphan=give_back,
         )
-        found = reply.reserve_jobs.jobs
+        # An answer that was lost may come when a reservation is over; such a job is
+        # bare, and somebody else's matter.
+        found = [each for each in reply.reserve_jobs.jobs if each.reservation_ms]
         if found or core.loop.time() >= end_s:
             return [ReservedJob(core, each, held) for each in found]
 

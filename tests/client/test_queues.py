@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 
 import pytest
@@ -125,6 +126,25 @@ async def test_a_reserve_names_its_session_queues_and_weights(
     assert [(each.queue, each.weight) for each in body.queues] == [("a", 2), ("b", 1)]
     assert (body.jobs_max, body.wait_ms, list(body.types)) == (5, 0, ["t"])
     assert body.worker == client.claimant
+
+
+async def test_a_job_whose_reservation_is_over_is_not_handed_out(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    """The answer was lost; asked again, the member has no more than id and token."""
+    bare = queues_pb2.ReservedJob(job_id=7, token=8)
+    cluster.state.jobs.append(bare)
+    cluster.state.enqueue(b"a")
+    (job,) = await client.reserve("q", 2, wait_s=0)
+    assert job.payload == b"a"
+    cluster.state.jobs.append(bare)
+    assert await client.reserve("q", wait_s=0) == []
+    cluster.state.jobs.append(bare)
+    waiting = asyncio.create_task(client.reserve("q"))
+    await cluster.until(lambda: cluster.state.reserve_line)
+    cluster.state.enqueue(b"b")
+    (job,) = await waiting
+    assert job.payload == b"b"
 
 
 async def test_a_reservation_made_elsewhere_is_finished_by_its_token(
