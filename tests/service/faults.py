@@ -42,12 +42,14 @@ class Faults:
         self.count = 0
         """How many there were."""
         self._actions: Final[dict[str, Callable[[], None]]] = {
+            "bad-sync": self._fail_sync,
             "break": self._break,
             "client-crash": self._crash_client,
             "client-pause": self._pause_client,
             "crash": self._crash,
             "crash-all": self._crash_all,
             "cut-client": self._cut_client,
+            "full-disk": self._fill_disk,
             "partition": self._partition,
             "pause": self._pause,
             "restart": self._restart,
@@ -151,6 +153,19 @@ class Faults:
         duration_us = int(self._rng.expovariate(1 / self._options.downtime_us))
         self._world.note(f"stall {node.host.name}")
         node.files.stall(self._world.now_us + duration_us)
+
+    def _fail_sync(self) -> None:
+        """Fail the next transaction, and with it the node."""
+        node = self._victim()
+        self._world.note(f"bad sync {node.host.name}")
+        node.files.is_bad = True
+        self._later(f"restart {node.host.name}", node.start)
+
+    def _fill_disk(self) -> None:
+        node = self._victim()
+        self._world.note(f"full disk {node.host.name}")
+        node.disk.fill()
+        self._later(f"room {node.host.name}", node.disk.clean)
 
     def _transfer(self) -> None:
         node, other = self._victim(), self._victim()

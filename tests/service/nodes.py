@@ -68,6 +68,12 @@ class ServiceNode:
         return app.node.driver.replica
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it says that it may be counted on."""
+        app = self.host.app
+        return app is not None and app.node is not None and app.node.readiness.is_ready
+
+    @property
     def is_leader(self) -> bool:
         """Whether it believes to lead."""
         return self.replica is not None and self.replica.core.role is Role.LEADER

@@ -19,12 +19,14 @@ from tests.sim.options import Options, draw_options
 __all__ = ["FAULTS", "ServiceOptions", "draw_service_options"]
 
 FAULTS: Final = (
+    "bad-sync",
     "break",
     "client-crash",
     "client-pause",
     "crash",
     "crash-all",
     "cut-client",
+    "full-disk",
     "partition",
     "pause",
     "restart",

@@ -188,7 +188,7 @@ class Service:
     def _is_at_rest(self) -> bool:
         last = len(self.invariants.committed)
         replicas = [node.replica for node in self.nodes.all()]
-        return all(
+        return all(node.is_ready for node in self.nodes.all()) and all(
             replica is not None
             and replica.core.applied_index == last
             and replica.core.durable_index == replica.core.last_index == last
