@@ -276,14 +276,19 @@ class RoundRun:
     async def _heal(
         self, world: World, faults: list[Fault], report: SliceReport
     ) -> None:
-        """Heal all, also if one cannot be; the first trouble is the report's."""
-        for fault in reversed(faults):
-            try:
-                async with asyncio.timeout(_FAULT_S):
-                    await fault.heal(world)
-            except (Broken, AssertionError) as error:
+        """Heal all at once: one may have to wait for what another has taken away.
+
+        The first trouble is the report's.
+        """
+        async with asyncio.timeout(_FAULT_S):
+            found = await asyncio.gather(
+                *(fault.heal(world) for fault in faults), return_exceptions=True
+            )
+        for error in found:
+            if isinstance(error, Broken | AssertionError):
                 report.trouble = report.trouble or str(error)
-            report.faults += fault.has_happened
+            elif error is not None:
+                raise error
 
     # --- the ending --------------------------------------------------------------
 
