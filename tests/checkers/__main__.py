@@ -21,6 +21,7 @@ from tests.checkers.corrupt import CORRUPTIONS, Unable, corrupt
 from tests.checkers.history import HistoryError, load, save
 from tests.checkers.judge import CHECKERS, judge
 from tests.checkers.prove import prove
+from tests.proof.arguments import new_file
 from tests.proof.results import append, new_row
 
 if TYPE_CHECKING:
@@ -37,17 +38,21 @@ _LEGAL, _ILLEGAL, _UNKNOWN = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.checkers")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.checkers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     judging = commands.add_parser("judge", help="say whether histories are legal")
     judging.add_argument("files", nargs="+", type=Path)
     corrupting = commands.add_parser("corrupt", help="write a corrupted copy")
     corrupting.add_argument("file", type=Path)
     corrupting.add_argument("--how", required=True, choices=sorted(CORRUPTIONS))
-    corrupting.add_argument("-o", "--out", required=True, type=Path)
+    corrupting.add_argument("-o", "--out", required=True, type=new_file)
     proving = commands.add_parser("prove", help="judge it, and every corrupted copy")
     proving.add_argument("file", type=Path)
-    proving.add_argument("--results", type=Path, help="a file to add rows to")
+    proving.add_argument("--results", type=new_file, help="a file to add rows to")
     for each in (corrupting, proving):
         each.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)
@@ -66,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _judge(path: Path) -> int:
     """Print what each checker says; illegal counts more than unknown."""
-    verdicts = judge(load(path))
+    history = load(path)
+    if not history.ops:
+        raise HistoryError(f"{path} has no operation: there is nothing to judge")
+    verdicts = judge(history)
     for verdict in verdicts:
         print(f"{path}: {verdict.checker:<10} {verdict.outcome:<8} {verdict.sentence}")
     outcomes = {verdict.outcome for verdict in verdicts}

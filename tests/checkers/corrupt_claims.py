@@ -134,6 +134,17 @@ def _passed_fence(history: History, rng: random.Random) -> None:
     change_request(history, request, msgspec.structs.replace(applied, fences=fences))
 
 
+@corruption("locks", "in the end somebody holds a lock that the log has free")
+def _held_in_the_end(history: History, rng: random.Random) -> None:
+    """As if a replica had missed the end of a lease."""
+    found = [place for place, each in enumerate(history.finals) if each.locks]
+    place = pick(rng, found, "lock in the end")
+    holders = [{"claimant": "a stranger", "lease": 1, "token": 1, "mode": "exclusive"}]
+    locks = [*(history.finals[place].locks or [])]
+    locks.append({"name": "a lock of nobody", "holders": holders, "waiters": 0})
+    history.finals[place] = msgspec.structs.replace(history.finals[place], locks=locks)
+
+
 # --- elections ---------------------------------------------------------------------
 
 
@@ -207,6 +218,18 @@ def _silent_transition(history: History, rng: random.Random) -> None:
     events = list(history.entries[at].events)
     del events[place]
     history.entries[at] = msgspec.structs.replace(history.entries[at], events=events)
+
+
+@corruption("elections", "in the end somebody leads whom the log never elected")
+def _led_in_the_end(history: History, rng: random.Random) -> None:
+    """As if a replica had missed a resignation."""
+    found = [place for place, each in enumerate(history.finals) if each.elections]
+    place = pick(rng, found, "election in the end")
+    told = [*(history.finals[place].elections or [])]
+    told.append({"name": "a vote of nobody", "epoch": 1, "claimant": "a stranger"})
+    history.finals[place] = msgspec.structs.replace(
+        history.finals[place], elections=told
+    )
 
 
 # --- outside -----------------------------------------------------------------------

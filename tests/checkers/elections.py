@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tests.checkers.claim_replay import ClaimReplay, Party, Wait
+from tests.checkers.finals import replay_with_finals
 from tests.checkers.locks import check_token_times
 from tests.checkers.places import Places, describe
 from tests.checkers.verdict import Illegal, Verdict, judged
@@ -50,12 +51,9 @@ def check_elections(history: History) -> Verdict:
 
 def _check(history: History) -> int:
     replay = ElectionReplay(Places(history))
-    for entry in history.entries:
-        replay.entry(entry)
-    newest = history.entries[-1].revision if history.entries else 0
-    for final in history.finals:
-        if final.elections is not None and final.revision in {0, newest}:
-            replay.check_final(final.elections)
+    replay_with_finals(
+        history, replay.entry, replay.check_final, lambda final: final.elections
+    )
     check_token_times(history, "campaign", "epoch")
     _check_epochs(history)
     transitions = _transitions(history)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tests.checkers.finals import replay_with_finals
 from tests.checkers.job_replay import JobReplay
 from tests.checkers.job_state import is_final
 from tests.checkers.places import Places, describe
@@ -40,21 +41,12 @@ def _check(history: History) -> int:
     if not history.entries and any(op.name == "enqueue" for op in history.ops):
         raise Undecided("there is no evidence: the log was not read after the run")
     replay = JobReplay(Places(history))
-    newest = history.entries[-1].revision if history.entries else 0
-    finals = sorted(
-        (
-            final
-            for final in history.finals
-            if final.jobs is not None and final.revision <= newest
-        ),
-        key=lambda final: final.revision,
+    replay_with_finals(
+        history,
+        replay.entry,
+        lambda told: _check_final(told, replay),
+        lambda final: final.jobs,
     )
-    for entry in history.entries:
-        while finals and 0 < finals[0].revision < entry.revision:
-            _check_final(finals.pop(0).jobs or [], replay)
-        replay.entry(entry)
-    for final in finals:
-        _check_final(final.jobs or [], replay)
     _check_acknowledged(history, replay)
     return replay.transitions
 

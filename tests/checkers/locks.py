@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tests.checkers.claim_replay import ClaimReplay, Party, Wait
+from tests.checkers.finals import replay_with_finals
 from tests.checkers.places import Places, describe
 from tests.checkers.verdict import Illegal, Verdict, judged
 
@@ -48,12 +49,9 @@ def check_locks(history: History) -> Verdict:
 
 def _check(history: History) -> int:
     replay = LockReplay(Places(history))
-    for entry in history.entries:
-        replay.entry(entry)
-    newest = history.entries[-1].revision if history.entries else 0
-    for final in history.finals:
-        if final.locks is not None and final.revision in {0, newest}:
-            replay.check_final(final.locks)
+    replay_with_finals(
+        history, replay.entry, replay.check_final, lambda final: final.locks
+    )
     check_token_times(history, "acquire", "token")
     return replay.grants
 

@@ -7,6 +7,7 @@ import random
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from tests.checkers import corrupt as corrupting
@@ -58,6 +59,17 @@ def test_a_corrupted_copy_is_illegal_to_its_checker(how: str, seed: int) -> None
     known = {op.id for op in copy.ops}
     assert known.issuperset(verdict.pair)
     assert [*history_of(seed).records()] == before, "the history itself was changed"
+
+
+@pytest.mark.parametrize(
+    "how", ["lost-key", "held-in-the-end", "led-in-the-end", "lost-job"]
+)
+def test_the_end_is_compared_also_if_others_write_on(how: str) -> None:
+    copy = corrupt(history_of(1), how, random.Random(how))
+    last = copy.entries[-1]
+    later = {"index": last.index + 1, "revision": last.revision + 1}
+    copy.entries.append(msgspec.structs.replace(last, **later, events=[], requests=[]))
+    assert CHECKERS[CORRUPTIONS[how].checker](copy).outcome == "illegal"
 
 
 def test_every_checker_has_its_corruptions() -> None:
