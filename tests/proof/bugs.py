@@ -149,8 +149,7 @@ BUGS: Final[tuple[Bug, ...]] = (
         " end of its deadline: a busy caller was told that it may have been applied.",
         "review of racing tests",
         "0.2.0",
-        "tests/client/test_cluster.py"
-        "::test_no_leader_for_too_long_is_unavailable",
+        "tests/client/test_cluster.py::test_no_leader_for_too_long_is_unavailable",
     ),
     Bug(
         "A start from rows of a newer release ended with a traceback.",

@@ -80,7 +80,15 @@ def _groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _simulator(rows: Sequence[Row]) -> str:
-    head = ("level", "seeds", "events", "events/s", "failed", "commits (seeds)")
+    head = (
+        "level",
+        "seeds",
+        "events",
+        "events/s",
+        "failed",
+        "undecided",
+        "commits (seeds)",
+    )
     lines = []
     for level, kind in (("A", "sim_a"), ("B", "sim_b")):
         for name, found in _groups(row for row in rows if row.kind == kind).items():
@@ -93,6 +101,7 @@ def _simulator(rows: Sequence[Row]) -> str:
                     _count(events),
                     _count(events / cpu_s) if cpu_s else "",
                     _total(found, lambda row: row.failures),
+                    _total(found, lambda row: row.undecided),
                     _commits(found),
                 )
             )
@@ -110,6 +119,8 @@ def _chaos(rows: Sequence[Row]) -> str:
         "stale",
         "overlapping",
         "stuck",
+        "failed",
+        "undecided",
         "unknown",
         "longest pause",
         "minutes",
@@ -126,6 +137,8 @@ def _chaos(rows: Sequence[Row]) -> str:
             _total(found, lambda row: row.stale),
             _total(found, lambda row: row.overlapping),
             _total(found, lambda row: row.stuck),
+            _total(found, lambda row: row.failures),
+            _total(found, lambda row: row.undecided),
             _total(found, lambda row: row.unknown),
             f"{max(row.longest_pause_ms for row in found) / 1000:.2f} s",
             f"{sum(row.seconds for row in found) / 60:.1f}",

@@ -18,7 +18,16 @@ import msgspec
 
 from tests.proof.seeds import ROOT, commit_id
 
-__all__ = ["RESULTS", "Kind", "ResultsError", "Row", "append", "load", "new_row"]
+__all__ = [
+    "RESULTS",
+    "Kind",
+    "ResultsError",
+    "Row",
+    "append",
+    "load",
+    "new_row",
+    "tested_commit",
+]
 
 RESULTS: Final = ROOT / "docs" / "reliability.jsonl"
 """The rows that the report is made from."""
@@ -90,22 +99,27 @@ class Row(
     command: str = ""
 
 
-def new_row(kind: Kind, **counts: object) -> Row:
-    """Return a row of this commit and this day.
-
-    Raises:
-        msgspec.ValidationError: A count that a row does not have.
-    """
+def tested_commit() -> str:
+    """Return what a row has as its commit; ask before a run that takes time."""
     changed = subprocess.run(
         ["git", "-C", str(ROOT), "status", "--porcelain", "--", "raftd", "client"],
         capture_output=True,
         text=True,
         check=False,
     ).stdout.strip()
+    return commit_id()[:12] + ("+" if changed else "")
+
+
+def new_row(kind: Kind, **counts: object) -> Row:
+    """Return a row of this commit, if none is given, and of this day.
+
+    Raises:
+        msgspec.ValidationError: A count that a row does not have.
+    """
     return msgspec.convert(
         {
             "kind": kind,
-            "commit": commit_id()[:12] + ("+" if changed else ""),
+            **({} if "commit" in counts else {"commit": tested_commit()}),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             **counts,
         },

@@ -47,8 +47,18 @@ def test_runs_add_up_and_the_longest_pause_is_the_longest(tmp_path: Path) -> Non
     append(path, [row("kill", runs=2, operations=1500, longest_pause_ms=900)])
     append(path, [row("kill", runs=1, lost=1, longest_pause_ms=1200, seconds=90.0)])
     page = report_of(load(path))
-    assert "| kill | 3 | 0 | 1 500 | 1 | 0 | 0 | 0 | 0 | 0 | 1.20 s | 1.5 |" in page
+    found = "| kill | 3 | 0 | 1 500 | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1.20 s | 1.5 |"
+    assert found in page
     assert "| all | 3 |" in page
+
+
+def test_what_failed_without_a_column_of_its_own_is_shown() -> None:
+    page = report_of([row("kill", runs=1, failures=1), row("cut", undecided=2)])
+    assert "| kill | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0 |" in page
+    assert "| cut | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 2 | 0 |" in page
+    assert "| B | 9 | 0 |  | 1 | 3 |" in report_of(
+        [row(kind="sim_b", runs=9, failures=1, undecided=3)]
+    )
 
 
 def test_a_planted_bug_shows_its_newest_run() -> None:

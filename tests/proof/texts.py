@@ -36,9 +36,11 @@ explains; a seed that found a bug is counted when it passes with the fix.
 Three or five `raftd serve`, each in a network namespace of its own behind a router that
 loses, delays and blocks, on disks that fail by order. Clients record all they do; after
 each slice all is healed, and the history, the replicated log and what is there at the
-end are judged. *Unknown* are operations whose client got no definite answer; the log
-settles them. *Longest pause* is the longest time without an acknowledged write by any
-client while the fault was there, and includes the time that the fault itself takes.
+end are judged. *Failed* are faults of rounds in which anything at all was wrong: nobody
+knows yet which fault it was. *Undecided* are checkers that gave up, which is a failure,
+too. *Unknown* are operations whose client got no definite answer; the log settles them.
+*Longest pause* is the longest time without an acknowledged write by any client while
+the fault was there, and includes the time that the fault itself takes.
 
 `make chaos MINUTES=30`
 """,
