@@ -124,7 +124,7 @@ _FIELDS: Final[dict[str, Any]] = {
 }
 _TYPES = [
     info.cls
-    for info in msgspec.inspect.type_info(AnyCommand).types  # type: ignore[attr-defined]  # a union's info
+    for info in msgspec.inspect.type_info(AnyCommand).types  # type: ignore[attr-defined]  # the info of a union
     if info.cls is not MarkEntry
 ]
 _SENSIBLE: Final = {cls: values_of(cls, _FIELDS, items_max=3) for cls in _TYPES}
