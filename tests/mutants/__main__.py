@@ -32,7 +32,6 @@ from tests.proof.results import append, new_row
 __all__ = ["main"]
 
 _SEEDS_MAX = 60
-_FREEZE_SEEDS = 25
 
 _T = TypeVar("_T")
 
@@ -58,7 +57,7 @@ def _seek_up_to(seeds_max: int, bug: Bug) -> Sought:
 
 
 def _freeze_up_to(seeds_max: int, bug: Bug) -> int:
-    return freeze(bug, seeds_max) if bug.gate_finder.is_random else 1
+    return freeze(bug, seeds_max)
 
 
 def _what(bug: Bug) -> str:
@@ -127,8 +126,9 @@ def main(args: list[str] | None = None) -> int:
         _show_all(bugs)
         return 0
     if options.freeze:
-        do = partial(_freeze_up_to, min(options.seeds, _FREEZE_SEEDS))
-        for bug, seed in _each(do, bugs, options.jobs):
+        do = partial(_freeze_up_to, options.seeds)
+        random = [bug for bug in bugs if bug.gate_finder.is_random]
+        for bug, seed in _each(do, random, options.jobs):
             print(f'    "{bug.name}": {seed},', flush=True)
         return 0
     begin_s = time.monotonic()

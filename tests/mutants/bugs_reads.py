@@ -58,7 +58,23 @@ def _run_all(self: ReadQueue, touched: dict[AnswerSink, None]) -> None:
             touched[sink] = None
 
 
+def _answer_here(self: ReadQueue) -> None:
+    """Take what is applied on this member for the present."""
+    if self._new:
+        self._ctx += 1
+        found, self._new = self._new, []
+        heapq.heappush(self._confirmed, (self._machine.applied_index, self._ctx, found))
+
+
 READS: Final = (
+    Bug(
+        name="read-of-a-follower",
+        does="a follower answers reads from what it has applied itself",
+        breaks=("LIN",),
+        repeats="Consul 2014 (stale reads), scenario 14",
+        patches=((ReadQueue, "ask", _answer_here),),
+        finder=Simulated(),
+    ),
     Bug(
         name="read-before-noop",
         does="a new leader answers reads before it knows what is committed",

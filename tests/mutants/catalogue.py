@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tests.mutants.bug import Bug, planted
+from tests.mutants.bugs_client import CLIENT
 from tests.mutants.bugs_elections import ELECTIONS
 from tests.mutants.bugs_machine import MACHINE
 from tests.mutants.bugs_members import MEMBERS
@@ -14,6 +15,7 @@ from tests.mutants.bugs_node import NODE
 from tests.mutants.bugs_queues import QUEUES
 from tests.mutants.bugs_reads import READS
 from tests.mutants.bugs_replication import REPLICATION
+from tests.mutants.bugs_service import SERVICE
 from tests.mutants.bugs_snapshots import SNAPSHOTS
 from tests.mutants.finders import Simulated
 from tests.sim.options import Options
@@ -31,6 +33,8 @@ BUGS: Final[dict[str, Bug]] = {
         *NODE,
         *MACHINE,
         *QUEUES,
+        *SERVICE,
+        *CLIENT,
     )
 }
 

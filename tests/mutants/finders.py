@@ -2,6 +2,8 @@
 
 * ``Simulated``: a run of the simulator (level A). Where whole-range draws show a bug
   too seldom, some are narrowed to where it can show; the events stay random.
+* ``Served``: a run of the service simulator (level B): nodes and the client library,
+  whose recorded history all checkers judge.
 * ``Cores``: a random run of cores alone, without nodes, where any message may come
   again much later (``tests/consensus/test_random_runs``).
 * ``Stateful``: random commands to the state machine against a naive model.
@@ -15,6 +17,7 @@ Source: RELIABILITY.md section 6.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,15 +28,31 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.consensus.test_random_runs import Run
 from tests.consensus.test_scripts import Script
+from tests.service.options import draw_service_options
+from tests.service.run import Service
+from tests.service.wires import NetOptions
 from tests.sim.focus import narrowed
 from tests.sim.options import Options
 from tests.sim.run import Simulation
+from tests.sim.world import World
 
-__all__ = ["STEPS", "Cores", "Played", "Scripted", "Simulated", "Stateful"]
+__all__ = ["STEPS", "Cores", "Played", "Scripted", "Served", "Simulated", "Stateful"]
 
 STEPS: Final = 10_000
 _SCRIPTS: Final = Path(__file__).parents[1] / "consensus" / "scripts"
 _EXAMPLES: Final = 20
+_SERVED_S: Final = 3.0
+_CALM: Final[dict[str, Any]] = {
+    "size": 3,
+    "clients": 3,
+    "rate": 100,
+    "timeout_ms": 5000,
+    "faults": ("break", "crash", "partition", "pause", "restart", "transfer"),
+    "fault_interval_us": 300_000,
+    "downtime_us": 500_000,
+    "net": NetOptions(latency_us=1000, loss=0, breaks=0.001, silent=0),
+}
+"""What goes wrong at level B shows where streams break and leaders change."""
 
 
 class Simulated:
@@ -53,6 +72,40 @@ class Simulated:
     def run(self, seed: int) -> None:
         """Run one seed."""
         Simulation(seed, self.options(seed)).run(STEPS)
+
+
+class Served:
+    """A run of the service simulator; some of its draws may be fixed."""
+
+    kind: Final = "simulator, level B, and checkers"
+    is_random: Final = True
+
+    def __init__(
+        self,
+        draws: Mapping[str, Any] = _CALM,
+        *,
+        seconds: float = _SERVED_S,
+        node: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        """Fix some draws.
+
+        Args:
+            draws: Of the whole.
+            seconds: So long there are faults, in simulated time.
+            node: Draws of each node.
+            more: Of the whole, last.
+        """
+        self._seconds: Final = seconds
+        self._node: Final[dict[str, Any]] = dict(node or {})
+        self._draws: Final[dict[str, Any]] = {"size": 3, **draws, **more}
+
+    def run(self, seed: int) -> None:
+        """Run one seed."""
+        drawn = draw_service_options(World(seed).rng("service-options"))
+        node = dataclasses.replace(drawn.node, size=3, **self._node)
+        options = dataclasses.replace(drawn, node=node, **self._draws)
+        Service(seed, options).run(self._seconds)
 
 
 class Cores:
