@@ -23,11 +23,21 @@ if TYPE_CHECKING:
     from raftclient.errors import RaftError
     from raftpb.v1.sessions_pb2 import StreamReply, StreamRequest
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "behind"]
 
 QUEUED_MAX: Final = 10_000
 
 E = TypeVar("E")
+
+
+def behind(known_rev: int) -> int:
+    """Return where a watch "from now on" goes on if it hears nothing at first.
+
+    A member that breaks off before its first message has not said what "now" was. All
+    that this client could know when it began the watch is earlier; from there nothing
+    is left out. A client that knew nothing begins anew: 0.
+    """
+    return known_rev + 1 if known_rev else 0
 
 
 class Feed(Generic[E]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from raftclient._feed import Feed
+from raftclient._feed import Feed, behind
 from raftclient._values import prefix_end
 from raftclient.errors import InvalidRequest
 from raftclient.keys import WatchEvent, WatchKind, key_value_from_wire
@@ -49,6 +49,7 @@ class KeyWatch(Feed[WatchEvent]):
         self._from_rev = from_rev
         self._wants_list = initial
         self._has_listed_some = False
+        self._known_rev: Final = core.shared.revision
         self.revision = 0
         """All changes up to here have been queued; 0 before the first answer."""
         super().__init__(core)
@@ -66,6 +67,8 @@ class KeyWatch(Feed[WatchEvent]):
             initial=self._wants_list,
             want_previous=self._want_previous,
         )
+        if not self._wants_list:
+            self._from_rev = self._from_rev or behind(self._known_rev)
         return StreamRequest(watch_keys=body)
 
     def may_pause(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from raftclient._feed import Feed
+from raftclient._feed import Feed, behind
 from raftclient.errors import NotFound, Unavailable
 from raftpb.v1 import queues_pb2
 from raftpb.v1.sessions_pb2 import StreamRequest
@@ -144,6 +144,7 @@ class JobFeed(Feed[JobEvent]):
         self._queue: Final = queue
         self._job_id: Final = job_id
         self._from_rev = from_rev
+        self._known_rev: Final = core.shared.revision
         super().__init__(core)
 
     def request(self) -> StreamRequest:
@@ -151,6 +152,8 @@ class JobFeed(Feed[JobEvent]):
         body = queues_pb2.WatchJobsRequest(
             queue=self._queue, job_id=self._job_id, from_rev=self._from_rev
         )
+        if self._queue:
+            self._from_rev = self._from_rev or behind(self._known_rev)
         return StreamRequest(watch_jobs=body)
 
     def take(self, reply: StreamReply) -> None:

@@ -65,6 +65,22 @@ async def test_a_watch_resumes_behind_the_last_revision_it_saw(
         assert await take(watch, 1) == [(WatchKind.PUT, b"p3")]
 
 
+async def test_a_watch_that_heard_nothing_yet_goes_on_from_what_was_known(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    """What was written after it began must not be left out."""
+    put = await client.put("p0", "before")
+    async with client.watch(prefix="p"), client.watch_jobs("q"):
+        await cluster.until(lambda: len(cluster.watches) == 2)
+        cluster.cut_streams()
+        await cluster.until(lambda: len(cluster.watches) == 4)
+        asked = [request for _, request in cluster.watches]
+    keys = [each.watch_keys.from_rev for each in asked if each.HasField("watch_keys")]
+    jobs = [each.watch_jobs.from_rev for each in asked if each.HasField("watch_jobs")]
+    assert keys == [0, put.revision + 1]
+    assert jobs == [0, put.revision + 1]
+
+
 async def test_a_watch_that_began_in_an_empty_cluster_resumes_at_its_first_revision(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
