@@ -80,11 +80,15 @@ def _meta(kind: Any) -> Codec:
     )
 
 
+_COMMANDS: Final = values_of(AnyCommand)
+_FENCES: Final = st.lists(values_of(Fence), max_size=2)
+
+
 @st.composite
 def _requests(draw: st.DrawFn) -> Request:
     session, number, acknowledged = draw(st.tuples(*[st.integers(0, 1 << 40)] * 3))
-    command = draw(values_of(AnyCommand, {"jobs": st.just(())}))
-    fences = tuple(draw(st.lists(values_of(Fence), max_size=2)))
+    command = draw(_COMMANDS)
+    fences = tuple(draw(_FENCES))
     sealed = seal(session, number, acknowledged, command, fences)
     return msgspec.msgpack.decode(sealed, type=Request)
 

@@ -14,6 +14,17 @@ from tests.fuzz.rounds import Round
 _failed: Final[list[str]] = []
 
 
+PATIENCE_S: Final = 600
+"""For one test, that may be hundreds of examples on a busy machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder more time than others."""
+    for item in items:
+        if "/fuzz/" in item.path.as_posix():
+            item.add_marker(pytest.mark.timeout(PATIENCE_S))
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note a failure, of a test of this folder or of another."""
     if report.failed:

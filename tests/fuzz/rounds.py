@@ -86,7 +86,7 @@ def run_round(seed: int) -> Round:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-                *("tests/fuzz", f"--hypothesis-seed={seed}", "--timeout=900"),
+                *("tests/fuzz", f"--hypothesis-seed={seed}"),
             ],
             cwd=ROOT,
             env={**os.environ, PROFILE_VARIABLE: "soak", COUNTS_VARIABLE: str(counts)},
