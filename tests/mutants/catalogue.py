@@ -17,6 +17,7 @@ from tests.mutants.bugs_reads import READS
 from tests.mutants.bugs_replication import REPLICATION
 from tests.mutants.bugs_service import SERVICE
 from tests.mutants.bugs_snapshots import SNAPSHOTS
+from tests.mutants.bugs_storage import STORAGE
 from tests.mutants.finders import Simulated
 from tests.sim.options import Options
 
@@ -31,6 +32,7 @@ BUGS: Final[dict[str, Bug]] = {
         *MEMBERS,
         *SNAPSHOTS,
         *NODE,
+        *STORAGE,
         *MACHINE,
         *QUEUES,
         *SERVICE,

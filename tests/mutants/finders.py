@@ -36,9 +36,9 @@ from tests.sim.options import Options
 from tests.sim.run import Simulation
 from tests.sim.world import World
 
-__all__ = ["STEPS", "Cores", "Played", "Scripted", "Served", "Simulated", "Stateful"]
+__all__ = ["Cores", "Played", "Scripted", "Served", "Simulated", "Stateful"]
 
-STEPS: Final = 10_000
+_STEPS: Final = 10_000
 _SCRIPTS: Final = Path(__file__).parents[1] / "consensus" / "scripts"
 _EXAMPLES: Final = 20
 _SERVED_S: Final = 3.0
@@ -71,7 +71,7 @@ class Simulated:
 
     def run(self, seed: int) -> None:
         """Run one seed."""
-        Simulation(seed, self.options(seed)).run(STEPS)
+        Simulation(seed, self.options(seed)).run(_STEPS)
 
 
 class Served:

@@ -49,6 +49,7 @@ FIRST_SEEDS: Final[dict[str, int]] = {
     "renewed-early": 7,
     "full-disk-swallowed": 12,
     "sync-error-swallowed": 35,
+    "applied-index-apart": 10,
     "window-ignored": 11,
     "closed-session-writes": 13,
     "dead-waiter": 10,

@@ -99,7 +99,8 @@ def a_holder_is_cut_off_while_another_waits() -> None:
     )
     service = Service(1, options)
     holders: list[_Holder] = []
-    with virtual_service(service._net, node.chunk_bytes), simulated():  # noqa: SLF001
+    net = service._net  # noqa: SLF001  # as faults do
+    with virtual_service(net, node.chunk_bytes), simulated():
         try:
             _play(service, holders)
         finally:

@@ -7,8 +7,6 @@ that there is such a thing:
 * ``planted NAME``: a planted bug of this package: its finder runs through it;
 * ``fault NAME``: a fault of the simulator's random runs (level A);
 * ``draw NAME``: a draw of the simulator without which it would not come about;
-* ``service NAME``: a fault of the service simulator (level B);
-* ``chaos NAME``: a fault on real processes;
 * ``tests/...py::NAME``: a test.
 
 Source: RELIABILITY.md section 3.

@@ -106,6 +106,7 @@ LOG_SCENARIOS: Final = (
         "the leader crashes before it answers; the client sends again elsewhere",
         "XO",
         (
+            "planted retry-under-a-new-number",
             "planted window-ignored",
             "fault crash",
             "tests/e2e/test_kill.py"
@@ -147,6 +148,7 @@ LOG_SCENARIOS: Final = (
         "a proposal is told to have failed and is committed by the next leader",
         "LIN",
         (
+            "planted unknown-told-as-not-applied",
             "script scenario_19_aborted_read",
             "script rule_22_outcomes",
             "tests/node/test_writes.py"
@@ -164,6 +166,7 @@ LOG_SCENARIOS: Final = (
         "crash between the applied index and the rows, in either order",
         "DET, DUR",
         (
+            "planted applied-index-apart",
             "draw crash_points",
             "tests/storage/test_crash.py::test_a_checkpoint_is_old_or_new",
             "tests/sim/test_crash_points.py::test_a_crash_there_loses_nothing",

@@ -181,6 +181,7 @@ SERVICE_SCENARIOS: Final = (
         "a holder sleeps beyond its time, and writes with its old token",
         "FEN",
         (
+            "planted lock-believed-too-long",
             "planted lock-token-unchecked",
             "draw sleepy",
             "tests/e2e/test_holder_stopped.py"
@@ -203,6 +204,8 @@ SERVICE_SCENARIOS: Final = (
         "a watch is resumed on a member that lags",
         "WAT",
         (
+            "planted watch-resumed-early",
+            "planted watch-resumed-late",
             "tests/node/test_watches.py"
             "::test_progress_never_promises_what_has_not_happened",
             "tests/node/test_installs.py"
@@ -216,6 +219,8 @@ SERVICE_SCENARIOS: Final = (
         "a watch begins where history ends, or starves",
         "WAT",
         (
+            "planted watch-passes-over",
+            "planted watch-begins-late",
             "tests/node/test_installs.py"
             "::test_a_watch_behind_the_compaction_is_resynced_by_an_install",
             "tests/api/test_watches.py"

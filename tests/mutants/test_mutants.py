@@ -55,7 +55,7 @@ def _bug(name: str, finder: Scripted) -> Bug:
         does="nothing",
         breaks=("ES",),
         repeats="nobody",
-        patches=((voting, "_is_up_to_date", voting._is_up_to_date),),  # noqa: SLF001
+        patches=((voting, "may_campaign", voting.may_campaign),),
         finder=finder,
     )
 
