@@ -25,7 +25,8 @@ from tests.chaos.loads import PauseClient
 from tests.chaos.matrix import Pace, rounds_of
 from tests.chaos.run import RoundReport, RoundRun, SliceReport
 from tests.chaos.table import Totals
-from tests.proof.results import append
+from tests.proof.arguments import natural, new_file, span
+from tests.proof.results import append, tested_commit
 from tests.proof.seeds import fresh_seeds
 
 if TYPE_CHECKING:
@@ -40,12 +41,17 @@ __all__ = ["main"]
 _SHORT_MIN: Final = 8.0
 _SHORT: Final = Pace(fault_s=2.5, round_s=30.0)
 _LONG: Final = Pace(fault_s=12.0, round_s=75.0)
+_INTERRUPTED: Final = 130
 _ENDING_S: Final = 25.0
 """What a round needs after its last slice, about."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 0 = nothing is wrong, 1 = something is, 2 = a wrong argument."""
+    """Run it.
+
+    Returns:
+        0 = nothing is wrong, 1 = something is, 2 = a wrong argument, 130 = interrupted.
+    """
     given = _arguments(arguments)
     possible, missing = _possible(given.faults)
     if given.list:
@@ -57,17 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no fault is possible here; nothing was run")
         return 0
     sweep()
-    return asyncio.run(_Chaos(given, possible).run())
+    try:
+        return asyncio.run(_Chaos(given, possible).run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted; nothing is left behind, and no row was added")
+        return _INTERRUPTED
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--minutes", type=span, default=4.0)
     parser.add_argument("--faults", default="", help="names, with commas; default all")
     parser.add_argument("--seed", type=int, help="default: drawn from the commit")
-    parser.add_argument("--round", type=int, help="only this round of the seed")
+    parser.add_argument("--round", type=natural, help="only this round of the seed")
     parser.add_argument("--nodes", type=int, choices=(3, 5), help="default: both")
-    parser.add_argument("--results", type=Path, help="file that rows are added to")
+    parser.add_argument("--results", type=new_file, help="file that rows are added to")
     parser.add_argument("--keep", type=Path, help="where what failed is kept")
     parser.add_argument("--histories", type=Path, help="keep the history of each round")
     parser.add_argument(
@@ -127,6 +137,7 @@ class _Chaos:
         self._totals: Final = Totals()
         self._judging: list[tuple[RoundReport, Future[list[Verdict]]]] = []
         self._began_s: Final = time.monotonic()
+        self._commit: Final = tested_commit()
 
     async def run(self) -> int:
         """Run rounds until the time is over; returns the exit code."""
@@ -186,6 +197,10 @@ class _Chaos:
     def _judged(self, report: RoundReport, verdicts: list[Verdict]) -> None:
         number = report.round.number
         bad = [each for each in verdicts if each.outcome != "legal"]
+        idle = [each.checker for each in verdicts if each not in bad and not each.count]
+        if report.slices and idle:
+            report.troubles.append(f"nothing to look at for {', '.join(idle)}")
+            print(f"round {number}: {report.troubles[-1]}", flush=True)
         for verdict in bad:
             print(
                 f"round {number}: {verdict.outcome}, {verdict.checker}:"
@@ -233,7 +248,8 @@ class _Chaos:
 
     def _sum_up(self) -> int:
         command = f"python -m tests.chaos --minutes {self._given.minutes:g}"
-        rows = self._totals.rows(f"{command} --seed {self._given.seed}")
+        command = f"{command} --seed {self._given.seed}"
+        rows = self._totals.rows(command, self._commit)
         print(self._totals.table(), flush=True)
         if self._given.results is not None:
             append(self._given.results, rows)

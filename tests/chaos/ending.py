@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from raftclient.errors import RaftError
 from raftd.consensus.types import Entry
 from raftd.storage.directory import LOG_NAME
 from raftd.storage.errors import StorageError
+from tests.chaos.leftovers import passing_folder
 from tests.chaos.loads import Stuck
 from tests.checkers import history as histories
 from tests.checkers.logbook import read_log
@@ -128,7 +128,7 @@ def _read_running(data_dir: Path) -> tuple[Entry, ...]:
     A copy that a write has come between is not sound, and is made again.
     """
     for left in reversed(range(_COPIES_MAX)):
-        with tempfile.TemporaryDirectory(prefix="raftd-log-") as folder:
+        with passing_folder() as folder:
             try:
                 for path in sorted(data_dir.glob(f"{LOG_NAME}*")):
                     if not path.name.endswith("-shm"):
@@ -182,7 +182,7 @@ async def agree(nodes: Nodes, *, keeps_log: bool) -> None:
     end_s = time.monotonic() + _AGREE_S
     index, why = 0, "nobody leads"
     async with aio.connect(nodes.endpoints, timeout_s=10.0) as client:
-        with tempfile.TemporaryDirectory(prefix="raftd-agree-") as folder:
+        with passing_folder() as folder:
             while time.monotonic() < end_s:
                 statuses = await asyncio.to_thread(nodes.statuses)
                 index = index or _leaders_index(statuses)

@@ -24,7 +24,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["DISK", "WORLD", "end_world", "make_folder", "new_world", "sweep"]
+__all__ = [
+    "DISK",
+    "WORLD",
+    "end_world",
+    "make_folder",
+    "new_world",
+    "passing_folder",
+    "sweep",
+]
 
 WORLD: Final = "CHAOS_WORLD"
 """The variable with the name of a world."""
@@ -47,6 +55,11 @@ def new_world() -> str:
 def make_folder(world: str) -> Path:
     """Make a folder that ``sweep`` finds."""
     return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{world}-"))
+
+
+def passing_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for a while; ``sweep`` finds it if it is left behind."""
+    return tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{new_world()}-")
 
 
 def sweep() -> int:

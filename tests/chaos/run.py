@@ -10,7 +10,6 @@ Source: RELIABILITY.md section 5.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import random
@@ -306,16 +305,19 @@ class RoundRun:
         await seal(world)
         entries, differing = await asyncio.to_thread(read_logs, world)
         report.troubles += differing
-        with contextlib.suppress(HistoryError):
-            report.history = report.folder / "history.jsonl"
+        history = report.folder / "history.jsonl"
+        try:
             await asyncio.to_thread(
                 gather,
                 [load.history for load in self._loads],
                 entries,
-                report.history,
+                history,
                 seed=self._run_seed,
                 options={"round": str(self._round.number)},
             )
+            report.history = history
+        except HistoryError as error:
+            report.troubles.append(f"there is no history to judge: {error}")
         await asyncio.to_thread(world.check)
         await agree(world, keeps_log=self._round.keeps_log)
 

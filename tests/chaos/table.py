@@ -92,12 +92,13 @@ class Totals:
         self._pause_ms.setdefault(name, 0)
         return self._counts.setdefault(name, dict.fromkeys(_COUNTED, 0))
 
-    def rows(self, command: str) -> list[Row]:
-        """Return a row for each fault."""
+    def rows(self, command: str, commit: str) -> list[Row]:
+        """Return a row for each fault, of the commit that the run began with."""
         return [
             new_row(
                 "chaos",
                 name=name,
+                commit=commit,
                 seconds=round(self._seconds[name], 1),
                 longest_pause_ms=self._pause_ms[name],
                 command=command,
