@@ -80,15 +80,7 @@ def _groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _simulator(rows: Sequence[Row]) -> str:
-    head = (
-        "level",
-        "seeds",
-        "events",
-        "events/s",
-        "failed",
-        "undecided",
-        "commits (seeds)",
-    )
+    head = ("level", "seeds", "events", "events/s", "failed", "commits (seeds)")
     lines = []
     for level, kind in (("A", "sim_a"), ("B", "sim_b")):
         for name, found in _groups(row for row in rows if row.kind == kind).items():
@@ -101,7 +93,6 @@ def _simulator(rows: Sequence[Row]) -> str:
                     _count(events),
                     _count(events / cpu_s) if cpu_s else "",
                     _total(found, lambda row: row.failures),
-                    _total(found, lambda row: row.undecided),
                     _commits(found),
                 )
             )

@@ -56,9 +56,6 @@ def test_what_failed_without_a_column_of_its_own_is_shown() -> None:
     page = report_of([row("kill", runs=1, failures=1), row("cut", undecided=2)])
     assert "| kill | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0 |" in page
     assert "| cut | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 2 | 0 |" in page
-    assert "| B | 9 | 0 |  | 1 | 3 |" in report_of(
-        [row(kind="sim_b", runs=9, failures=1, undecided=3)]
-    )
 
 
 def test_a_planted_bug_shows_its_newest_run() -> None:

@@ -16,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.proof.results import append
-from tests.proof.seeds import fresh_seeds
+from tests.proof.arguments import count, new_file, span
+from tests.proof.results import append, tested_commit
+from tests.proof.seeds import commit_id, fresh_seeds
 from tests.service.run import Service
 from tests.service.soak import SECONDS, Case, gate, soak
 
@@ -55,7 +56,6 @@ def _run(case: Case, history: Path | None, *, is_traced: bool) -> bool:
         f"ok seed={case.seed} steps={outcome.steps} simulated_ms={outcome.time_ms}"
         f" terms={outcome.terms} entries={outcome.entries} calls={outcome.calls}"
         f" unknown={outcome.unknown} faults={outcome.faults}"
-        f" undecided={outcome.undecided}"
         f" events_per_s={outcome.steps / took_s:.0f} hash={outcome.trace_hash}"
     )
     return True
@@ -72,20 +72,22 @@ def _hash(case: Case) -> str:
 
 
 def _soak(given: argparse.Namespace) -> bool:
-    begin_s = time.monotonic()
-    count = given.seeds
+    begin_s, commit = time.monotonic(), tested_commit()
+    many = given.seeds
     seeds = (
-        fresh_seeds("sim_b", count, given.of)
+        fresh_seeds("sim_b", many, given.of)
         if given.commit
-        else range(given.seed[0], given.seed[0] + count)
+        else range(given.seed[0], given.seed[0] + many)
     )
     found = soak(seeds, seconds=given.seconds, minutes=given.minutes, jobs=given.jobs)
     took_s = time.monotonic() - begin_s
     print(found.line(took_s))
     if given.results is not None:
-        which = "--commit" if given.commit else f"--seed {given.seed[0]}"
+        which = f"--seed {given.seed[0]}"
+        if given.commit:
+            which = f"--commit --of {given.of or commit_id()}"
         command = f"python -m tests.service {which} --seeds {found.runs}"
-        append(given.results, [found.row(took_s, command)])
+        append(given.results, [found.row(commit, took_s, command)])
     return not found.failures
 
 
@@ -93,16 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.service")
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
     parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="simulated time under faults"
+        "--seconds", type=span, default=SECONDS, help="simulated time under faults"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="how many runs")
+    parser.add_argument("--seeds", type=count, default=1, help="how many runs")
     parser.add_argument("--commit", action="store_true", help="seeds of the commit")
     parser.add_argument("--of", help="of another commit than the one checked out")
-    parser.add_argument("--minutes", type=float, help="stop after so long")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--minutes", type=span, help="stop after so long")
+    parser.add_argument("--jobs", type=count, default=1, help="runs at a time")
     parser.add_argument("--trace", action="store_true", help="print every event")
-    parser.add_argument("--history", type=Path, help="write the history of one run")
-    parser.add_argument("--results", type=Path, help="append a row to this file")
+    parser.add_argument("--history", type=new_file, help="write the history of one run")
+    parser.add_argument("--results", type=new_file, help="append a row to this file")
     parser.add_argument("--gate", action="store_true", help="what a change must pass")
     parser.add_argument("--hashes", action="store_true", help="print trace hashes only")
     return parser

@@ -52,7 +52,6 @@ class Outcome:
     calls: int
     unknown: int
     faults: int
-    undecided: int
     trace_hash: str
 
 
@@ -125,7 +124,7 @@ class Service:
         self._await(self._is_at_rest, "one state", self._leader_us() + 30 * _SECOND_US)
         self._compare_digests()
         self.recorder.log(as_log(self.invariants.committed))
-        undecided = self._judge()
+        self._judge()
         count = self.clients.count
         return Outcome(
             world.seed,
@@ -136,7 +135,6 @@ class Service:
             count(lambda tally: tally.calls),
             count(lambda tally: tally.unknown),
             self.faults.count,
-            undecided,
             world.trace_hash,
         )
 
@@ -215,13 +213,15 @@ class Service:
         if any(view != views[0] for view in views):
             raise SimFailure(f"the nodes differ in the end: {views}")
 
-    def _judge(self) -> int:
-        """Have every checker look at the history; return how many could not say."""
+    def _judge(self) -> None:
+        """Have every checker look at the history; one that cannot say fails the run."""
         verdicts = judge(self.recorder.history())
-        for verdict in verdicts:
-            if verdict.outcome == "illegal":
-                raise SimFailure(f"{verdict.checker}: {verdict.sentence}")
-        return sum(verdict.outcome == "unknown" for verdict in verdicts)
+        for outcome in ("illegal", "unknown"):
+            for verdict in verdicts:
+                if verdict.outcome == outcome:
+                    raise SimFailure(
+                        f"{verdict.checker}: {outcome}, {verdict.sentence}"
+                    )
 
     def _describe(self) -> str:
         shown = []

@@ -66,7 +66,6 @@ class Told:
     steps: int
     calls: int
     unknown: int
-    undecided: int
     faults: int
     cpu_s: float
     failure: str
@@ -80,7 +79,6 @@ class Sum:
     events: int = 0
     calls: int = 0
     unknown: int = 0
-    undecided: int = 0
     faults: int = 0
     cpu_s: float = 0.0
     failures: list[str] = dataclasses.field(default_factory=list)
@@ -91,16 +89,16 @@ class Sum:
         self.events += told.steps
         self.calls += told.calls
         self.unknown += told.unknown
-        self.undecided += told.undecided
         self.faults += told.faults
         self.cpu_s += told.cpu_s
         if told.failure:
             self.failures.append(f"{told.case.command}: {told.failure}")
 
-    def row(self, seconds: float, command: str) -> Row:
-        """Return what is kept of it."""
+    def row(self, commit: str, seconds: float, command: str) -> Row:
+        """Return what is kept of it, of the commit that it began with."""
         return new_row(
             "sim_b",
+            commit=commit,
             runs=self.runs,
             failures=len(self.failures),
             seconds=round(seconds, 1),
@@ -108,7 +106,6 @@ class Sum:
             events=self.events,
             operations=self.calls,
             unknown=self.unknown,
-            undecided=self.undecided,
             faults=self.faults,
             command=command,
         )
@@ -119,7 +116,7 @@ class Sum:
         return (
             f"simulator B: {self.runs} seeds, {self.events} events at {per_s}/s,"
             f" {self.calls} calls, {self.unknown} of them unknown, {self.faults}"
-            f" faults, {self.undecided} undecided, {len(self.failures)} failures,"
+            f" faults, {len(self.failures)} failures,"
             f" {seconds:.0f} s"
         )
 
@@ -128,9 +125,9 @@ def run_case(case: Case) -> Told:
     """Run one; whatever comes out of it that is no outcome is a failure."""
     service = Service(case.seed)
     begin_s = time.process_time()
-    failure, undecided = "", 0
+    failure = ""
     try:
-        undecided = service.run(case.seconds).undecided
+        service.run(case.seconds)
     except Exception as error:  # whatever it is, it is what this looks for
         text = str(error).replace("\n", " ")
         failure = f"{type(error).__name__}: {text[:300]}"
@@ -140,7 +137,6 @@ def run_case(case: Case) -> Told:
         service.world.steps,
         count(lambda tally: tally.calls),
         count(lambda tally: tally.unknown),
-        undecided,
         service.faults.count,
         time.process_time() - begin_s,
         failure,
