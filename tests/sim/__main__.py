@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from tests.proof.arguments import count, existing_file, natural, new_file, span
 from tests.proof.results import append, new_row
 from tests.proof.seeds import commit_id, fresh_seeds
 from tests.sim.actions import load_script, save_script
@@ -28,8 +31,15 @@ from tests.sim.soak import STEPS, Case, gate, pairs, soak, soak_line
 
 __all__ = ["main"]
 
+_WRONG: Final = 2
 _CATALOGUE: Final = "tests.mutants.catalogue"
 """Imported when it is asked for: it needs all that bugs are looked for with."""
+
+
+def _is_simulated(name: str) -> bool:
+    """Tell whether there is such a planted bug, looked for by the simulator."""
+    bugs = importlib.import_module(_CATALOGUE).BUGS
+    return name in bugs and hasattr(bugs[name].finder, "options")
 
 
 @contextlib.contextmanager
@@ -129,11 +139,11 @@ def _soak(options: argparse.Namespace) -> bool:
 
 
 def _pairs(options: argparse.Namespace) -> bool:
-    count = options.pairs
-    differing = pairs(fresh_seeds("sim_a/pairs", count, options.commit), options.steps)
+    seeds = fresh_seeds("sim_a/pairs", options.pairs, options.commit)
+    differing = pairs(seeds, options.steps)
     for line in differing:
         print(f"FAIL {line}")
-    print(f"simulator A: {count} pairs, {len(differing)} are two runs")
+    print(f"simulator A: {len(seeds)} pairs, {len(differing)} are two runs")
     return not differing
 
 
@@ -154,7 +164,11 @@ def _shrink(options: argparse.Namespace) -> bool:
 
 
 def _follow(options: argparse.Namespace) -> bool:
-    script = load_script(options.script)
+    try:
+        script = load_script(options.script)
+    except msgspec.MsgspecError as error:
+        print(f"{options.script} is no script: {error}", file=sys.stderr)
+        sys.exit(_WRONG)
     print(f"script of {script.commit or 'no commit'}: {script.failure}")
     with _planted(script.planted):
         simulation = Simulation(script.seed, script.options, script)
@@ -166,30 +180,33 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     add = parser.add_argument
     add("--seed", type=int, nargs="+", default=[1])
-    add("--seeds", type=int, help="runs, from --seed on; fresh ones of a soak")
-    add("--steps", type=int, default=STEPS, help="events of a run, about")
+    add("--seeds", type=count, help="runs, from --seed on; fresh ones of a soak")
+    add("--steps", type=count, default=STEPS, help="events of a run, about")
     add("--trace", action="store_true", help="print every event")
     add("--narrow", action="store_true", help="draw from fewer ranges")
     add("--files", choices=["model", "real"], default="model", help="what disks are")
     add("--planted", help="the bug that a run to be made small was found with")
     add("--soak", action="store_true", help="run fresh seeds of this commit")
     add("--commit", help="of another commit")
-    add("--first", type=int, default=0, help="pass over so many of them")
-    add("--minutes", type=float, help="begin nothing after so long")
-    add("--jobs", type=int, default=1, help="processes")
-    add("--results", type=Path, help="add a row to this file")
+    add("--first", type=natural, default=0, help="pass over so many of them")
+    add("--minutes", type=span, help="begin nothing after so long")
+    add("--jobs", type=count, default=1, help="processes")
+    add("--results", type=new_file, help="add a row to this file")
     add("--gate", action="store_true", help="what each change has to pass")
-    add("--pairs", type=int, default=0, help="run so many fresh seeds twice")
+    add("--pairs", type=natural, default=0, help="run so many fresh seeds twice")
     add("--hashes", action="store_true", help="print trace hashes only")
     add("--shrink", action="store_true", help="make a run that fails small")
-    add("--out", type=Path, help="where the small one goes")
-    add("--script", type=Path, help="run what was written down")
+    add("--out", type=new_file, help="where the small one goes")
+    add("--script", type=existing_file, help="run what was written down")
     return parser
 
 
 def main(args: list[str] | None = None) -> int:
     """Do what was asked; return the exit code."""
-    options = _parser().parse_args(args)
+    parser = _parser()
+    options = parser.parse_args(args)
+    if options.planted and not _is_simulated(options.planted):
+        parser.error(f"no planted bug of the simulator is called {options.planted!r}")
     if options.gate:
         is_good = gate(max(2, options.jobs))
     elif options.soak:
