@@ -22,6 +22,16 @@ from tests.proof.seeds import ROOT
 __all__ = ["Round", "Total", "command_of", "run_round"]
 
 
+FOLDERS: Final = (
+    "tests/fuzz",
+    "tests/consensus",
+    "tests/statemachine",
+    "tests/storage",
+    "tests/transport",
+)
+"""Where there are tests of drawn values; those outside the first are not counted."""
+
+
 class Round(msgspec.Struct):
     """What a round came to.
 
@@ -74,8 +84,8 @@ def _topic(module: str) -> str:
 def command_of(seed: int) -> str:
     """Return what repeats a round."""
     return (
-        f"{PROFILE_VARIABLE}=soak .venv/bin/python -m pytest tests/fuzz"
-        f" --hypothesis-seed={seed}"
+        f"{PROFILE_VARIABLE}=soak .venv/bin/python -m pytest -m hypothesis"
+        f" --hypothesis-seed={seed} {' '.join(FOLDERS)}"
     )
 
 
@@ -86,7 +96,7 @@ def run_round(seed: int) -> Round:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-                *("tests/fuzz", f"--hypothesis-seed={seed}"),
+                *("-m", "hypothesis", f"--hypothesis-seed={seed}", *FOLDERS),
             ],
             cwd=ROOT,
             env={**os.environ, PROFILE_VARIABLE: "soak", COUNTS_VARIABLE: str(counts)},
@@ -95,7 +105,7 @@ def run_round(seed: int) -> Round:
             check=False,
         )
         if not counts.exists():
-            return Round({}, ["tests/fuzz::"], done.stdout + done.stderr)
+            return Round({}, ["pytest::"], done.stdout + done.stderr)
         found = Round.decoded(counts.read_bytes())
     found.output = done.stdout
     return found
