@@ -16,19 +16,23 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.fuzz.rounds import Total, command_of, run_round
-from tests.proof.results import append, new_row
+from tests.proof.arguments import natural, new_file, span
+from tests.proof.results import append, new_row, tested_commit
 
 __all__ = ["main"]
 
 
 def _options(args: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
-    parser.add_argument("--results", type=Path)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--minutes", type=span, default=10.0)
+    parser.add_argument("--seed", type=natural, default=random.randrange(1 << 31))
+    parser.add_argument("--results", type=new_file)
     return parser.parse_args(args)
 
 
@@ -40,7 +44,7 @@ def _say(text: str) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run rounds until the time is over; the exit code says whether one failed."""
     options = _options(args)
-    began_s = time.monotonic()
+    began_s, commit = time.monotonic(), tested_commit()
     total, seed = Total(), options.seed
     while True:
         found = run_round(seed)
@@ -62,6 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 new_row(
                     "fuzz",
                     name=name,
+                    commit=commit,
                     runs=runs,
                     failures=total.failures[name],
                     seconds=round(spent_s, 1),

@@ -27,7 +27,8 @@ from typing import TypeVar
 from tests.mutants.bug import Bug
 from tests.mutants.catalogue import BUGS
 from tests.mutants.seek import Sought, freeze, seek, seek_first
-from tests.proof.results import append, new_row
+from tests.proof.arguments import count, new_file
+from tests.proof.results import append, new_row, tested_commit
 
 __all__ = ["main"]
 
@@ -82,13 +83,14 @@ def _show(bug: Bug, sought: Sought) -> None:
     print(f"       {sought.wrong or sought.what[:150]}", flush=True)
 
 
-def _add_rows(path: Path, done: Sequence[tuple[Bug, Sought]]) -> None:
+def _add_rows(path: Path, commit: str, done: Sequence[tuple[Bug, Sought]]) -> None:
     append(
         path,
         [
             new_row(
                 "mutant",
                 name=bug.name,
+                commit=commit,
                 runs=sought.seeds,
                 failures=0 if sought.is_good else 1,
                 cpu_s=round(sought.cpu_s / max(1, sought.found), 2),
@@ -110,11 +112,11 @@ def _parse(args: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--name", action="append", choices=sorted(BUGS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=_SEEDS_MAX)
+    parser.add_argument("--seeds", type=count, default=_SEEDS_MAX)
     parser.add_argument("--gate", action="store_true")
-    parser.add_argument("--results", type=Path)
+    parser.add_argument("--results", type=new_file)
     parser.add_argument("--freeze", action="store_true")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=count, default=2)
     return parser.parse_args(args)
 
 
@@ -131,7 +133,7 @@ def main(args: list[str] | None = None) -> int:
         for bug, seed in _each(do, random, options.jobs):
             print(f'    "{bug.name}": {seed},', flush=True)
         return 0
-    begin_s = time.monotonic()
+    begin_s, commit = time.monotonic(), tested_commit()
     look = seek_first if options.gate else partial(_seek_up_to, options.seeds)
     done = []
     for bug, sought in _each(look, bugs, options.jobs):
@@ -141,7 +143,7 @@ def main(args: list[str] | None = None) -> int:
     took_s = time.monotonic() - begin_s
     print(f"{len(done) - len(missed)} of {len(done)} found in {took_s:.0f} s")
     if options.results is not None:
-        _add_rows(options.results, done)
+        _add_rows(options.results, commit, done)
     if missed:
         print(f"not found: {', '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
