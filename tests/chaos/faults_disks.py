@@ -107,7 +107,7 @@ class _Frozen(_OnDisk):
 
 
 class _FrozenMost(Fault):
-    """The disks of a majority stand still: nothing is agreed until they go on."""
+    """The disks of a majority stand still: nothing new is agreed until they go on."""
 
     name = "freeze_majority"
     row = "hung disk (D state)"
@@ -116,7 +116,8 @@ class _FrozenMost(Fault):
 
     def __init__(self) -> None:
         self._nodes: list[int] = []
-        self._commit = 0
+        self._last = 0
+        """No entry behind this one was on a frozen disk in time."""
 
     async def inject(self, world: World, rng: random.Random) -> None:
         taken = world.take_all(self.name)
@@ -126,30 +127,28 @@ class _FrozenMost(Fault):
                 world.give_back(node)
         for node in self._nodes:
             await asyncio.to_thread(world.freeze, node)
-        # What was agreed just before, all may not know yet.
-        await asyncio.sleep(_STANDS_STILL_S)
-        self._commit = await asyncio.to_thread(_commit_of, world)
-        self.has_happened = True
+        # An entry that was written before may yet be agreed, by whoever comes back.
+        found = await asyncio.to_thread(world.statuses, taken)
+        if len(found) == len(taken):
+            self._last = max(status.last_index for status in found.values())
+            self.has_happened = True
 
     async def heal(self, world: World) -> None:
         nodes, self._nodes = self._nodes, []
+        last, self._last = self._last, 0
         try:
-            commit = await asyncio.to_thread(_commit_of, world) if nodes else 0
+            found = await asyncio.to_thread(world.statuses) if nodes else {}
         finally:
             for node in nodes:
                 await asyncio.to_thread(world.thaw, node)
                 await asyncio.to_thread(world.ensure_running, node)
                 world.give_back(node)
-        if self._commit and commit > self._commit:
+        commit = max((status.commit_index for status in found.values()), default=0)
+        if last and commit > last:
             raise Broken(
-                f"entries {self._commit + 1} to {commit} were agreed although"
-                f" the disks of nodes {nodes} stood still"
+                f"entries {last + 1} to {commit} were agreed although the disks of"
+                f" nodes {nodes} stood still"
             )
-
-
-def _commit_of(world: World) -> int:
-    found = world.statuses().values()
-    return max((status.commit_index for status in found), default=0)
 
 
 class _SyncFails(_OnDisk):
