@@ -127,7 +127,7 @@ REPLICATION: Final = (
         repeats="figure 8 of the Raft paper, logcabin#44, scenario 5",
         patches=((replication, "maybe_commit", _commit_old_terms),),
         finder=Cores(),
-        script=Scripted("scenario_05_figure_8"),
+        script=Scripted("scenario_05_figure_8_counted"),
     ),
     Bug(
         name="commit-past-match",
@@ -154,7 +154,7 @@ REPLICATION: Final = (
         breaks=("SMS",),
         repeats="scenario 6, rule 18",
         patches=((core, "_step_older", _count_old_replies),),
-        finder=Scripted("scenario_06_old_acks"),
+        finder=Scripted("scenario_06_old_ack_counted"),
     ),
     Bug(
         name="old-leader-unanswered",

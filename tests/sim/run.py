@@ -208,7 +208,8 @@ class Simulation:
             is_quorum(each, [node.node_id for node in nodes[:count]]) for each in needed
         ):
             count += 1
-            assert count <= len(nodes), "the atlas leaves a quorum"
+            if count > len(nodes):
+                raise SimFailure(f"too many have left: no quorum for one of {needed}")
         latest = configs.latest.membership.members
         gone = [node for node in nodes[count:] if node.node_id not in latest]
         return nodes[:count] + gone
