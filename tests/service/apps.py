@@ -35,7 +35,14 @@ from tests.sim.options import Options
 from tests.sim.ports import DiskPort, Files, LogPort, PeerPort, SimClock, StatePort
 from tests.sim.watcher import WatchedCore, Watcher
 
-__all__ = ["CLUSTER_ID", "ServiceApp", "client_address", "node_record", "simulated"]
+__all__ = [
+    "CLUSTER_ID",
+    "Links",
+    "ServiceApp",
+    "client_address",
+    "node_record",
+    "simulated",
+]
 
 CLUSTER_ID: Final = b"service-level-b!"
 _PORT: Final = 7400

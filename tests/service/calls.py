@@ -24,7 +24,7 @@ from tests.service.wires import Wire, WireNet
 if TYPE_CHECKING:
     from tests.service.server import ServerCall
 
-__all__ = ["WINDOW_BYTES", "Connection", "Inbox", "Rpc", "Status"]
+__all__ = ["WINDOW_BYTES", "Connection", "Inbox", "Outbox", "Rpc", "Status"]
 
 WINDOW_BYTES: Final = 65_536
 _CONNECT_US_MAX: Final = 1_000_000

@@ -18,6 +18,7 @@ from raftclient._session import Session
 from raftclient._window import Window
 from raftd.node.node import Node
 from raftd.node.service import Answered, AnswerSink, ReadAnswer
+from tests.checkers.verdict import Verdict
 from tests.service import run
 from tests.service.__main__ import main
 from tests.service.loop import ServiceLoop
@@ -49,6 +50,16 @@ def test_the_same_seed_is_the_same_run() -> None:
 
 def test_the_order_of_hashes_changes_nothing() -> None:
     assert pairs([5, 7], 2.0) == []
+
+
+def test_a_checker_that_cannot_say_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verdict = Verdict(checker="linear", outcome="unknown", sentence="too many unknown")
+    monkeypatch.setattr(run, "judge", lambda _: [verdict])
+    assert run_case(Case(1, 0.5)).failure == (
+        "SimFailure: linear: unknown, too many unknown"
+    )
 
 
 # --- what it has to find ------------------------------------------------------------
