@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import raftd.server.app as production
 from raftd.consensus.types import NodeId
-from raftd.node.errors import LinkDown, LinkLost
+from raftd.node.errors import LinkDown
 from raftd.node.member_sight import Shown
 from raftd.node.roster import LEVEL, MemberRecord, Roster
 from raftd.server import state_view
@@ -28,6 +28,7 @@ from raftd.server.option_kinds import Address, Member
 from raftd.server.settings import Settings
 from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.machine import Machine
+from raftd.storage.errors import StorageError
 from raftd.transport.greeting import Formed
 from tests.service.loop import ServiceLoop, current_loop
 from tests.sim.network import Network
@@ -111,7 +112,7 @@ class Links(PeerPort):
 
         async def run() -> None:
             assert self.handler is not None, "it is served"
-            with contextlib.suppress(LinkLost):
+            with contextlib.suppress(StorageError):  # the node is ending
                 reply(await self.handler(peer, request))
 
         if self.handler is not None:
