@@ -169,7 +169,7 @@ class Connection:
         self._is_connecting = False
         waiting = list(self._waiting)
         self._waiting.clear()
-        if wire is None:
+        if wire is None or wire.is_lost_at_client:  # perhaps lost just before
             self._has_failed = True
             delay_us = self.loop.rng.randrange(*_BACKOFF_US)
             self.loop.post(

@@ -175,6 +175,11 @@ class Wire:
         return {self._client.host, self._server.host} == {a, b}
 
     @property
+    def is_lost_at_client(self) -> bool:
+        """Whether the client knows that there is no connection any more."""
+        return not self._client.is_open
+
+    @property
     def hosts(self) -> tuple[Host, Host]:
         """Whose it is: the client's and the server's."""
         return self._client.host, self._server.host
