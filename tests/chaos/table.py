@@ -1,7 +1,8 @@
 """What all rounds of a run came to: a row for each fault, and a table for people.
 
-A slice of several faults is a slice of ``combined``, whatever they were. What a checker
-finds in a round is counted in every fault of that round: nobody knows yet which it was.
+A slice of several faults is a slice of ``combined``, whatever they were. What went wrong
+in a slice is its own; what a checker finds in a round is counted in every fault of it:
+nobody knows yet which it was.
 
 Source: RELIABILITY.md sections 5 and 7 (columns to publish).
 """
@@ -58,15 +59,17 @@ class Totals:
     def add(self, report: RoundReport, verdicts: Sequence[Verdict]) -> None:
         """Count a round that was judged."""
         bad = [each for each in verdicts if each.outcome != "legal"]
-        is_bad = bool(bad or report.is_bad)
+        is_whole = bool(bad or report.troubles)
         self.rounds += 1
-        self.failures += is_bad
+        self.failures += bool(bad or report.is_bad)
         names = {self._name(each) for each in report.slices} or {"start"}
         for each in report.slices:
             self._add_slice(each)
+            if each.trouble and not is_whole:
+                self._of(self._name(each))["failures"] += 1
         for name in sorted(names):
             counts = self._of(name)
-            counts["failures"] += is_bad
+            counts["failures"] += is_whole
             counts["stuck"] += report.is_stuck
             for verdict in bad:
                 counts[_column(verdict)] += 1
