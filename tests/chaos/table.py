@@ -1,8 +1,8 @@
 """What all rounds of a run came to: a row for each fault, and a table for people.
 
-A slice of several faults is a slice of ``combined``, whatever they were. What went wrong
-in a slice is its own; what a checker finds in a round is counted in every fault of it:
-nobody knows yet which it was.
+A slice of several faults is a slice of ``combined``, whatever they were. What went
+wrong in a slice is its own; what a checker finds in a round is counted in every fault
+of it: nobody knows yet which it was.
 
 Source: RELIABILITY.md sections 5 and 7 (columns to publish).
 """
