@@ -14,7 +14,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from raftclient._status import SESSION_OVER_REASONS, error_from_refusal, is_retryable
+from raftclient._status import (
+    SESSION_OVER_REASONS,
+    UNLOGGED_REASONS,
+    error_from_refusal,
+    is_retryable,
+)
 from raftclient._stream import Stream, StreamEnded
 from raftclient._window import Call
 from raftclient._wire import cancel_message, keepalive_message
@@ -148,9 +153,10 @@ class Pump:
         call = self._window.find(reply.tag)
         is_for_later = is_retryable(error) or error.reason in SESSION_OVER_REASONS
         if call is not None:
-            if is_for_later:
-                if call.is_write and error.applied == "no":
-                    call.unsettled_sends -= 1
+            is_of_this_sending = is_for_later or error.reason in UNLOGGED_REASONS
+            if is_of_this_sending and call.is_write and error.applied == "no":
+                call.unsettled_sends -= 1
+            if is_for_later or (is_of_this_sending and call.may_be_applied):
                 return error
             self._window.take(reply.tag)
             call.fail(error)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RETRYABLE_REASONS",
     "SESSION_OVER_REASONS",
+    "UNLOGGED_REASONS",
     "error_from_refusal",
     "error_from_rpc",
     "is_retryable",
@@ -36,6 +37,10 @@ RETRYABLE_REASONS: Final = frozenset(
     {"NOT_LEADER", "NO_LEADER", "SHUTTING_DOWN", "OVERLOADED", "CORRUPT", "DIVERGED"}
 )
 """Never proposed; another member, or the same one soon, may do better."""
+
+UNLOGGED_REASONS: Final = frozenset({"DISK_FULL"})
+"""For the caller to decide on, but never proposed: they say nothing of what became of
+the same number when it was sent before."""
 
 SESSION_OVER_REASONS: Final = frozenset({"SESSION_EXPIRED", "SESSION_UNKNOWN"})
 """The session ended, or is not even remembered."""

@@ -8,6 +8,7 @@ import pytest
 
 from raftclient import (
     InvalidRequest,
+    LimitExceeded,
     OutcomeUnknown,
     PreconditionFailed,
     Unavailable,
@@ -276,6 +277,19 @@ async def test_a_refusal_says_nothing_of_an_earlier_sending(
     with pytest.raises(OutcomeUnknown):
         await putting
     assert cluster.state.keys == {b"a": b"1"}
+
+
+async def test_a_full_disk_says_nothing_of_an_earlier_sending(
+    cluster: FakeCluster, client: aio.Client
+) -> None:
+    acts = iter([Act.APPLY_AND_CUT, refusal("DISK_FULL")])
+    cluster.state.behave = lambda request: next(acts, Act.ANSWER)
+    await client.put("a", "1")
+    assert numbers(cluster) == [1], "asked for again, and found"
+    cluster.state.behave = lambda request: refusal("DISK_FULL")
+    with pytest.raises(LimitExceeded) as raised:
+        await client.put("a", "2")
+    assert raised.value.applied == "no"
 
 
 async def test_a_deadline_after_sending_means_outcome_unknown(

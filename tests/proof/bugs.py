@@ -173,4 +173,12 @@ BUGS: Final[tuple[Bug, ...]] = (
         "tests/client/test_watches.py"
         "::test_a_watch_that_heard_nothing_yet_goes_on_from_what_was_known",
     ),
+    Bug(
+        "A write that was applied, and sent again to a leader whose disk was full, was"
+        " said to be certainly not applied.",
+        "simulator B, seed 191501377324337",
+        "0.2.0",
+        "tests/client/test_stream_session.py"
+        "::test_a_full_disk_says_nothing_of_an_earlier_sending",
+    ),
 )
