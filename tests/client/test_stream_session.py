@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -282,7 +283,7 @@ async def test_a_refusal_says_nothing_of_an_earlier_sending(
 async def test_a_full_disk_says_nothing_of_an_earlier_sending(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
-    acts = iter([Act.APPLY_AND_CUT, refusal("DISK_FULL")])
+    acts: Iterator[Act | Refusal] = iter([Act.APPLY_AND_CUT, refusal("DISK_FULL")])
     cluster.state.behave = lambda request: next(acts, Act.ANSWER)
     await client.put("a", "1")
     assert numbers(cluster) == [1], "asked for again, and found"
