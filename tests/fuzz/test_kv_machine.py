@@ -18,7 +18,6 @@ from hypothesis.stateful import initialize, invariant, rule
 from raftd.statemachine.answers import Answer
 from raftd.statemachine.kv import KeyPage
 from raftd.statemachine.limits import Limits
-from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Fence, FenceKind, Reason, Refusal
 from raftd.statemachine.schema.kv import (
     CompactHistory,
@@ -45,6 +44,7 @@ from raftd.statemachine.schema.txn import (
 )
 from tests.fuzz.models_kv import KeyOp, KvModel, No
 from tests.fuzz.profiles import FuzzMachine, case_of
+from tests.fuzz.replay import check_replay
 from tests.statemachine.harness import Harness
 
 KEPT_REVISIONS: Final = 40
@@ -336,13 +336,7 @@ class Keys(FuzzMachine):
     def teardown(self) -> None:
         if not hasattr(self, "harness"):
             return
-        disk = self.harness.save()
-        again = Harness(LIMITS, Machine(LIMITS))
-        for payload in self.harness.payloads:
-            if again.apply(payload).mark is not None:
-                again.write(again.machine.take_checkpoint())
-        assert again.disk == disk
-        assert again.machine.digest == self.harness.machine.digest
+        check_replay(self.harness, LIMITS)
 
     # --- helpers -----------------------------------------------------------------
 

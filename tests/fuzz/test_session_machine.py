@@ -16,7 +16,6 @@ from hypothesis.stateful import initialize, invariant, rule
 
 from raftd.statemachine.answers import Answer, AppliedEntry, Pending
 from raftd.statemachine.limits import Limits
-from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.entry import AnyCommand, encode_batch, seal
 from raftd.statemachine.schema.jobs import JobsReserved, ReserveJobs
@@ -31,6 +30,7 @@ from raftd.statemachine.schema.sessions import (
 )
 from tests.fuzz.models_sessions import GRANTED, WAITS, Outcome, SessionsModel
 from tests.fuzz.profiles import FuzzMachine, case_of
+from tests.fuzz.replay import check_replay
 from tests.statemachine.harness import Harness
 
 LIMITS: Final = Limits(window_answers_max=4, dedup_ms=4000, leases_max=3)
@@ -167,12 +167,7 @@ class SessionLife(FuzzMachine):
     def teardown(self) -> None:
         if not hasattr(self, "harness"):
             return
-        disk = self.harness.save()
-        again = Harness(LIMITS, Machine(LIMITS))
-        for payload in self.harness.payloads:
-            if again.apply(payload).mark is not None:
-                again.write(again.machine.take_checkpoint())
-        assert again.disk == disk
+        check_replay(self.harness, LIMITS)
 
     # --- helpers ---------------------------------------------------------------------
 
