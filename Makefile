@@ -5,6 +5,9 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+# What makes disks and networks for tests is not on everybody's path.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 BIN := .venv/bin
 STAMP := .venv/.installed
 JOBS ?= 2
