@@ -22,7 +22,6 @@ from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Command, Fence, Reason, Refusal, Result
 from raftd.statemachine.schema.elections import Campaign
 from raftd.statemachine.schema.entry import (
-    MarkEntry,
     decode_answer,
     encode_answer,
     encode_batch,
@@ -37,7 +36,8 @@ from raftd.statemachine.schema.sessions import OpenSession
 from raftd.statemachine.tables import Table
 from tests.fuzz.commands import COMMANDS, FENCES, PICKS, Known
 from tests.fuzz.profiles import FuzzMachine, case_of
-from tests.statemachine.harness import Disk, Harness
+from tests.fuzz.replay import check_replay, restarted
+from tests.statemachine.harness import Harness
 
 SMALL: Final = Limits(
     name_bytes_max=40,
@@ -97,8 +97,6 @@ DAY_MS: Final = 86_400_000
 Said = tuple[int, int, int, Any, tuple[Fence, ...]]
 """Session, number, acknowledged, command, fences."""
 
-MARK: Final = MarkEntry(0, b"", 0)
-
 
 class Anything(FuzzMachine):
     """One machine, told whatever the wire can carry."""
@@ -110,7 +108,6 @@ class Anything(FuzzMachine):
         self.harness = Harness(self.limits, Machine(self.limits))
         self.payloads = self.harness.payloads
         self.numbers: dict[int, int] = {}
-        self.digests: list[bytes] = []
         for command in (
             OpenSession(b"1" * 16, DAY_MS, "first"),
             GrantLease(DAY_MS, "second"),
@@ -127,7 +124,7 @@ class Anything(FuzzMachine):
     def say(self, command: Command, fences: tuple[Fence, ...]) -> None:
         """One command in one entry; if it is refused, nothing has changed."""
         self.settle()
-        before = self.save()
+        before = self.harness.save()
         revision, size = self.harness.machine.revision, self.size_bytes
         applied = self.apply([(0, 0, 0, command, fences)])
         if isinstance(applied.answers[0], Refusal):
@@ -136,7 +133,7 @@ class Anything(FuzzMachine):
             assert applied.record is None
             assert not applied.decided
             assert not applied.closed
-            assert self.save() == before
+            assert self.harness.save() == before
 
     @rule(commands=st.lists(COMMANDS, min_size=2, max_size=8))
     def say_much(self, commands: list[Command]) -> None:
@@ -166,16 +163,7 @@ class Anything(FuzzMachine):
 
     @rule()
     def restart(self) -> None:
-        self.save()
-        machine = self.harness.machine
-        loaded = self.harness.reload(self.limits)
-        assert loaded.machine.revision == machine.revision
-        assert loaded.machine.next_due_ms == machine.next_due_ms
-        assert loaded.machine.next_due_wall_ms == machine.next_due_wall_ms
-        assert loaded.machine.has_backlog == machine.has_backlog
-        assert loaded.machine.history.size_bytes == machine.history.size_bytes
-        loaded.payloads = self.payloads
-        self.harness = loaded
+        self.harness = restarted(self.harness, self.limits)
 
     @precondition(lambda self: self.harness.machine.has_backlog)
     @rule()
@@ -195,18 +183,12 @@ class Anything(FuzzMachine):
         """Take everything away, then apply the whole log once more."""
         if not hasattr(self, "harness"):
             return
+        restarted(self.harness, self.limits)
         self.empty()
-        disk = self.save()
+        disk = self.harness.save()
         assert {table for table, _ in disk} <= {Table.META, Table.HISTORY}
         assert self.size_bytes == 0
-        again = Harness(self.limits, Machine(self.limits))
-        digests = []
-        for payload in self.payloads:
-            if again.apply(payload).mark is not None:
-                again.write(again.machine.take_checkpoint())
-                digests.append(again.machine.digest)
-        assert again.disk == disk
-        assert digests == self.digests
+        check_replay(self.harness, self.limits)
 
     # --- helpers -------------------------------------------------------------------
 
@@ -216,8 +198,8 @@ class Anything(FuzzMachine):
 
     def apply(
         self,
-        said: list[tuple[int, int, int, Any, tuple[Fence, ...]]],
-        renewals: Any = (),
+        said: list[Said],
+        renewals: tuple[int, ...] = (),
     ) -> AppliedEntry:
         resolve = self.known.resolve
         requests = [
@@ -250,16 +232,6 @@ class Anything(FuzzMachine):
                 return
             self.apply([])
         raise AssertionError("the backlog does not end")
-
-    def save(self) -> Disk:
-        harness = self.harness
-        applied = harness.apply(
-            encode_batch(harness.now_ms, harness.wall_ms, (), [seal(0, 0, 0, MARK)])
-        )
-        assert applied.mark is not None
-        harness.write(harness.machine.take_checkpoint())
-        self.digests.append(harness.machine.digest)
-        return dict(harness.disk)
 
     def empty(self) -> None:
         """Let all claims end, delete all that stays, and let all memory fade."""
@@ -296,4 +268,4 @@ class Anything(FuzzMachine):
         self.settle()
 
 
-TestAnything = case_of(Anything, 60, 30)
+TestAnything = case_of(Anything, 120, 30)

@@ -44,7 +44,7 @@ from raftd.statemachine.schema.txn import (
 )
 from tests.fuzz.models_kv import KeyOp, KvModel, No
 from tests.fuzz.profiles import FuzzMachine, case_of
-from tests.fuzz.replay import check_replay
+from tests.fuzz.replay import check_replay, restarted
 from tests.statemachine.harness import Harness
 
 KEPT_REVISIONS: Final = 40
@@ -218,10 +218,7 @@ class Keys(FuzzMachine):
 
     @rule()
     def restart(self) -> None:
-        self.harness.save()
-        loaded = self.harness.reload(LIMITS)
-        loaded.payloads = self.harness.payloads
-        self.harness = loaded
+        self.harness = restarted(self.harness, LIMITS)
 
     # --- what must hold ----------------------------------------------------------
 

@@ -57,7 +57,7 @@ from raftd.statemachine.schema.sessions import CloseSession
 from tests.fuzz.models_queues import FINAL, KEPT, ModelJob, QueueModel, Settings
 from tests.fuzz.profiles import FuzzMachine, case_of
 from tests.fuzz.queue_values import LIMITS, PICKS, SETTINGS, SPECS, Q
-from tests.fuzz.replay import check_replay
+from tests.fuzz.replay import check_replay, restarted
 from tests.statemachine.harness import Harness
 
 
@@ -319,10 +319,7 @@ class QueueLife(FuzzMachine):
 
     @rule()
     def restart(self) -> None:
-        self.harness.save()
-        loaded = self.harness.reload(LIMITS)
-        loaded.payloads = self.harness.payloads
-        self.harness = loaded
+        self.harness = restarted(self.harness, LIMITS)
 
     # --- what must hold --------------------------------------------------------------
 

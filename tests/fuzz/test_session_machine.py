@@ -30,7 +30,7 @@ from raftd.statemachine.schema.sessions import (
 )
 from tests.fuzz.models_sessions import GRANTED, WAITS, Outcome, SessionsModel
 from tests.fuzz.profiles import FuzzMachine, case_of
-from tests.fuzz.replay import check_replay
+from tests.fuzz.replay import check_replay, restarted
 from tests.statemachine.harness import Harness
 
 LIMITS: Final = Limits(window_answers_max=4, dedup_ms=4000, leases_max=3)
@@ -124,10 +124,7 @@ class SessionLife(FuzzMachine):
 
     @rule()
     def restart(self) -> None:
-        self.harness.save()
-        loaded = self.harness.reload(LIMITS)
-        loaded.payloads = self.harness.payloads
-        self.harness = loaded
+        self.harness = restarted(self.harness, LIMITS)
 
     # --- what must hold --------------------------------------------------------------
 
