@@ -13,11 +13,15 @@ import asyncio
 import copy
 from typing import TYPE_CHECKING, Any, Final
 
+from raftclient._status import UNLOGGED_REASONS
+from raftclient._unary import Backoff
 from raftclient.errors import OutcomeUnknown, RaftError, Unavailable
 from raftpb.v1 import common_pb2, sessions_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from google.protobuf.message import Message
 
     from raftclient._unary import Unary
     from raftclient._window import Call
@@ -59,7 +63,6 @@ async def _settle(
     call: Call,
     send_anew: Callable[[Call], None],
 ) -> None:
-    left_s = max(0.0, call.deadline_s - asyncio.get_running_loop().time())
     kind = call.request.WhichOneof("body")
     assert kind is not None
     request: Any = copy.copy(getattr(call.request, kind))
@@ -72,7 +75,7 @@ async def _settle(
         )
     )
     try:
-        response = await unary.call(request, left_s)
+        response = await _ask(unary, request, call.deadline_s)
     except Unavailable as error:
         call.fail(_unknown(error.message))
     except RaftError as error:
@@ -86,6 +89,26 @@ async def _settle(
         )
         getattr(reply, kind).CopyFrom(response)
         call.answer(reply)
+
+
+async def _ask(unary: Unary, request: Message, end_s: float) -> Any:
+    """Ask until the answer is about the number, and not about this sending alone.
+
+    Raises:
+        RaftError: What became of it, or ``Unavailable``: nobody said so in time.
+    """
+    loop = asyncio.get_running_loop()
+    backoff = Backoff()
+    while True:
+        try:
+            return await unary.call(request, max(0.0, end_s - loop.time()))
+        except RaftError as error:
+            if error.reason not in UNLOGGED_REASONS:
+                raise
+            wait_s = backoff.next_s()
+            if loop.time() + wait_s >= end_s:
+                raise Unavailable(error.message, reason=error.reason) from error
+            await asyncio.sleep(wait_s)
 
 
 def _unknown(why: str) -> OutcomeUnknown:

@@ -183,6 +183,8 @@ class FakeNode:
             state.changed.notify_all()
             if request.key in state.leaderless_keys:
                 abort(context, refusal("NO_LEADER"))
+            if request.key in state.full_keys:
+                abort(context, refusal("DISK_FULL"))
             session = state.sessions.get(request.write.session_id)
             if session is None:
                 abort(context, refusal("SESSION_UNKNOWN", "unknown"))

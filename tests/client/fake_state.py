@@ -79,6 +79,7 @@ class FakeState:
         self.wants_cancel = False
         self.behave: Behave = lambda request: Act.ANSWER
         self.leaderless_keys: set[bytes] = set()
+        self.full_keys: set[bytes] = set()
         """Unary puts of these are refused for lack of a leader."""
         self.lock_holders: dict[str, int] = {}
         self.lock_line: deque[tuple[str, Callable[[int], None]]] = deque()

@@ -44,6 +44,31 @@ async def test_a_write_applied_before_the_end_gets_its_first_answer(
     assert asked.write.number == 2
 
 
+@pytest.mark.parametrize("is_room_made", [True, False])
+async def test_a_full_disk_says_nothing_of_a_write_before_the_end(
+    cluster: FakeCluster, client: aio.Client, is_room_made: bool
+) -> None:
+    await client.put("a", "1")
+    cluster.state.behave = lambda request: Act.HOLD
+    timeout_s = 5.0 if is_room_made else 0.5
+    waiting = asyncio.create_task(client.put("b", "2", timeout_s=timeout_s))
+    await cluster.until(lambda: cluster.held)
+    with cluster.state.changed:
+        stream, request = cluster.held.pop()
+        stream.apply(request, is_silent=True)
+        cluster.state.expire_all()
+        cluster.state.full_keys.add(b"b")
+    cluster.cut_streams()
+    await cluster.until(lambda: len(cluster.nodes[1].unary_calls) > 1)
+    if is_room_made:
+        cluster.state.full_keys.clear()
+        await waiting
+    else:
+        with pytest.raises(OutcomeUnknown):
+            await waiting
+    assert [body.key for body in cluster.state.of_kind("put_key")] == [b"a", b"b"]
+
+
 async def test_a_first_answer_found_later_says_its_revision(
     cluster: FakeCluster,
 ) -> None:
