@@ -28,6 +28,10 @@ __all__ = [
 DEFAULT_ENDPOINTS: Final = "127.0.0.1:7400"
 DEFAULT_TIMEOUT_S: Final = 5.0
 _KEY: Final = "raftctl.options"
+_SIGNED: Final = "by"
+"""What ``incr`` adds: the one number that may be below 0."""
+_NUMBER_MAX: Final = (1 << 63) - 1
+_COUNT_MAX: Final = (1 << 32) - 1
 
 
 class OutputFormat(enum.StrEnum):
@@ -105,6 +109,13 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params.extend(_common_options(is_root=False))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words, and refuse what no request can carry."""
+        rest = super().parse_args(ctx, args)
+        for param in self.params:
+            _check_carried(ctx, param)
+        return rest
+
 
 class Group(click.Group):
     """A noun with the common flags; its commands have them, too."""
@@ -114,6 +125,29 @@ class Group(click.Group):
     def __init__(self, *args: Any, is_root: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(_common_options(is_root))
+
+
+def _check_carried(ctx: click.Context, param: click.Parameter) -> None:
+    """Refuse numbers that the API has no room for, and names that are no text."""
+    name = param.name or ""
+    # A count is 32 bits wide; revisions, ids and tokens are 64.
+    is_count = isinstance(param.type, click.IntRange) and not name.endswith("rev")
+    most = _COUNT_MAX if is_count else _NUMBER_MAX
+    least = -_NUMBER_MAX if name == _SIGNED else 0
+    value = ctx.params.get(name)
+    for each in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(each, int) and not least <= each <= most:
+            raise click.BadParameter(f"{each} is out of range", ctx, param)
+        if isinstance(each, str) and _is_text(param) and not _is_utf8(each):
+            raise click.BadParameter("it is no UTF-8", ctx, param)
+
+
+def _is_text(param: click.Parameter) -> bool:
+    return param.type is click.STRING
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def settings_of(ctx: click.Context) -> Settings:

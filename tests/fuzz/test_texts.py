@@ -15,6 +15,8 @@ import math
 from pathlib import Path
 from typing import Any, Final, cast
 
+import pytest
+from click.testing import CliRunner
 from hypothesis import strategies as st
 
 from raftclient import InvalidRequest
@@ -24,6 +26,7 @@ from raftclient.txn import Transaction
 from raftctl.durations import SPAN_S_MAX, format_ms, parse_duration_s
 from raftctl.guarded import ON_LOST
 from raftctl.kv import _Fence
+from raftctl.main import cli
 from raftctl.params import BYTES
 from raftctl.txn_json import _COMPARES, _OPS, TxnError, fill
 from raftd.server.config import ConfigError, load_settings, options
@@ -168,6 +171,26 @@ def test_flags_of_a_command_are_taken_or_refused(text: str) -> None:
     for kind in (BYTES, _Fence(), ON_LOST):
         with contextlib.suppress(ValueError):
             kind.parse(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["lease", "get", "99999999999999999999"],
+        ["lease", "get", "--", "-1"],
+        ["job", "wait", str(1 << 63)],
+        ["ls", "--limit", str(1 << 32)],
+        ["get", "k", "--rev", str(1 << 64)],
+        ["incr", "k", str(1 << 63)],
+        ["lock", "get", "\udcff"],
+        ["put", "k", "v", "--fence", "l:" + "9" * 30],
+    ],
+    ids=lambda line: " ".join(line)[:24].encode("ascii", "replace").decode(),
+)
+def test_what_no_request_can_carry_is_refused_as_usage(line: list[str]) -> None:
+    ran = CliRunner().invoke(cli, line)
+    assert ran.exit_code == 2, ran.output
+    assert isinstance(ran.exception, SystemExit)
 
 
 MEMBERS: Final = st.sampled_from(
