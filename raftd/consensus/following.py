@@ -19,7 +19,7 @@ from raftd.consensus.messages import Append, AppendReply, Heartbeat, HeartbeatRe
 from raftd.consensus.proposals import advance_commit
 from raftd.consensus.roles import become_follower
 from raftd.consensus.state import State
-from raftd.consensus.types import Entry, Index, NodeId, Role
+from raftd.consensus.types import EntriesGone, Entry, Index, NodeId, Role
 
 __all__ = [
     "acknowledge",
@@ -58,7 +58,11 @@ def on_heartbeat(s: State, m: Heartbeat) -> None:
     """Note that the leader lives, and what it knows to be safe to commit here."""
     heed_leader(s, m.src)
     if m.commit > s.commit:
-        assert m.commit <= s.log.last_index, "acknowledged entries are gone"
+        if m.commit > s.log.last_index:
+            raise EntriesGone(
+                f"the leader knows entries up to {m.commit} to be here, and the log"
+                f" ends at {s.log.last_index}"
+            )
         advance_commit(s, m.commit)
     reply = HeartbeatReply(s.id, m.src, s.term, m.read_id, s.local_wall_ms)
     s.out.guarded.append(reply)

@@ -16,6 +16,7 @@ __all__ = [
     "ChangeKind",
     "ConfigChange",
     "ConfigStep",
+    "EntriesGone",
     "Entry",
     "EntryKind",
     "HardState",
@@ -51,6 +52,13 @@ class EntryKind(enum.IntEnum):
     NORMAL = 0
     #: A `ConfigChange` (see `changes`).
     CONFIG = 1
+
+
+class EntriesGone(AssertionError):
+    """The log ends before entries that this node has acknowledged: stop the node.
+
+    Its disk lost them, so it must promise nothing more under its name.
+    """
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -23,7 +23,7 @@ from typing import Final
 from raftd.consensus.core import Core
 from raftd.consensus.messages import Message
 from raftd.consensus.ready import SoftState, Write
-from raftd.consensus.types import NodeId, Role
+from raftd.consensus.types import EntriesGone, NodeId, Role
 from raftd.node.caretaker import Caretaker
 from raftd.node.disk_guard import DiskGuard
 from raftd.node.errors import NodeFailed
@@ -187,6 +187,12 @@ class Driver:
             return
         try:
             step()
+        except EntriesGone as error:
+            self.fail(
+                f"log.db has lost entries that this node had acknowledged ({error})."
+                " Put the node in again as a new one: raftctl member replace.",
+                None,
+            )
         except Exception as error:  # any error here is a broken promise
             self.fail(f"{what} could not be carried out: {error!r}", error)
 

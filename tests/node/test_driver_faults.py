@@ -12,10 +12,12 @@ import logging
 
 import pytest
 
+from raftd.consensus.messages import Heartbeat
 from raftd.consensus.types import (
     ChangeKind,
     ConfigChange,
     ConfigStep,
+    Index,
     Proposal,
     Role,
 )
@@ -314,6 +316,27 @@ async def test_a_sync_that_fails_ends_the_member_and_stops_its_heartbeats() -> N
         assert old.sent == sent, "it is silent from the failure on"
         assert await count(new) in {2, 3}
         lost.cancel()
+
+
+@in_virtual_time
+async def test_a_disk_that_lost_acknowledged_entries_ends_the_member_in_a_sentence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The leader counts on entries that a removed file held."""
+    async with Trio() as trio:
+        leader = await trio.leader()
+        assert await count(leader) == 1
+        await trio.caught_up()
+        poor, _ = trio.others(leader)
+        last, term = poor.core.last_index, poor.core.term
+        told = Heartbeat(leader.node_id, poor.node_id, term, Index(last + 7))
+        poor.driver.receive([told])
+        assert str(await poor.driver.failed) == (
+            "log.db has lost entries that this node had acknowledged (the leader knows"
+            f" entries up to {last + 7} to be here, and the log ends at {last})."
+            " Put the node in again as a new one: raftctl member replace."
+        )
+    assert "Traceback" not in caplog.text
 
 
 # --- a member that was removed ------------------------------------------------------
