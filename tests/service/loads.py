@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tests.checkers.recorder import Recorder
 from tests.service.hosts import Host
+from tests.service.loop import current_loop
 from tests.service.options import ServiceOptions
 from tests.sim.world import SimFailure, World
 from tests.workload.load import Load
@@ -60,6 +61,7 @@ class _SharedLoad(Load):
         world: World,
         options: Options,
     ) -> None:
+        self._loop: Final = current_loop()
         super().__init__(
             endpoints,
             world.rng(f"load/{who}"),
@@ -83,6 +85,13 @@ class _SharedLoad(Load):
             for name, value in vars(own).items():
                 if name != "_setting":
                     vars(theirs)[name] = value
+
+    def _new_election(self, name: str) -> None:
+        """Observe it in this process, whichever has made it up."""
+        if current_loop() is self._loop:
+            super()._new_election(name)
+        else:
+            self._loop.call_soon_threadsafe(self._new_election, name)
 
     async def _end(self) -> None:
         if self._is_first:

@@ -179,7 +179,7 @@ def _mixed(batch: list[asyncio.Handle], rng: Random) -> list[asyncio.Handle]:
     groups: dict[object, deque[asyncio.Handle]] = {}
     order: list[object] = []
     for handle in batch:
-        args = handle._args  # noqa: SLF001  # no door
+        args = handle._args or ()  # noqa: SLF001  # none: it was cancelled
         key: object = None
         if len(args) == 1 and isinstance(args[0], asyncio.Future):
             key = id(args[0])
