@@ -11,6 +11,7 @@ client/raftctl/backup.py                raftd, its child   cli/test_backup.py
 client/raftctl/durations.py             people             fuzz/test_texts.py
 client/raftctl/guarded.py               people             fuzz/test_texts.py
 client/raftctl/kv.py                    people             fuzz/test_texts.py
+client/raftctl/options.py                people             fuzz/test_texts.py
 client/raftctl/params.py                people             fuzz/test_texts.py
 client/raftctl/txn_json.py              people             fuzz/test_texts.py
 raftd/api/kv.py                         clients            fuzz/test_api.py
