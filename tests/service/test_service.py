@@ -6,18 +6,15 @@ Source: RELIABILITY.md section 6 (level B; prove the simulator).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raftclient import _held
 from raftclient._pump import Pump
 from raftclient._session import Session
 from raftclient._window import Window
-from raftd.node.node import Node
-from raftd.node.service import Answered, AnswerSink, ReadAnswer
 from tests.checkers.verdict import Verdict
 from tests.service import run
 from tests.service.__main__ import main
@@ -104,31 +101,6 @@ def test_a_client_that_repeats_a_write_under_another_number_is_found(
 
     monkeypatch.setattr(Window, "restart", restart)
     assert ":" in _found("break", "transfer")
-
-
-def test_a_client_that_believes_for_too_long_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_held, "margin_s", lambda ttl_s: -2 * ttl_s)
-    assert "believe" in _found("cut-client", interval_us=1_500_000)
-
-
-def test_a_member_that_answers_reads_from_what_it_has_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def read(self: Node, query: Callable[..., Any]) -> ReadAnswer:
-        return ReadAnswer(query(self.machine), self.machine.revision, 0)
-
-    def read_soon(
-        self: Node, query: Callable[..., Any], sink: AnswerSink, tag: int
-    ) -> None:
-        sink.answer(tag, Answered(query(self.machine), self.machine.revision))
-        sink.flush()
-
-    monkeypatch.setattr(Node, "_read_linearizable", read)
-    monkeypatch.setattr(Node, "read_soon", read_soon)
-    told = _found("partition", "cut-client", first=3, interval_us=700_000)
-    assert "was called after" in told
 
 
 def test_a_client_that_nobody_wakes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
