@@ -181,4 +181,19 @@ BUGS: Final[tuple[Bug, ...]] = (
         "tests/client/test_stream_session.py"
         "::test_a_full_disk_says_nothing_of_an_earlier_sending",
     ),
+    Bug(
+        "A node whose log had lost what it acknowledged ended with a traceback instead"
+        " of a sentence that says so.",
+        "chaos: corrupt_gone, seed 20261123",
+        "0.1.0",
+        "tests/consensus/test_log_repair.py"
+        "::test_rule_16_contradicting_what_is_committed_is_fatal",
+    ),
+    Bug(
+        "A proxy's unreadable status broke a client's call instead of leaving its"
+        " outcome unknown.",
+        "fuzzing",
+        "0.1.0",
+        "tests/fuzz/test_client_bytes.py",
+    ),
 )
