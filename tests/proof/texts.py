@@ -98,7 +98,5 @@ NOT_COVERED: Final = """
 * Releases older than the one before are not mixed in.
 * Nothing here runs for days: longest single runs are minutes of chaos and hours of
   simulated time.
-* Level B is younger than level A: one seed (135831448312894 at 20b56d6) ends with a
-  ticket kept for a call that was cancelled, and is not explained yet.
 * TLS and access rights do not exist yet, nor do cron, rate limits and limits per key.
 """

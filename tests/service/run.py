@@ -78,6 +78,7 @@ class Service:
         model: Any = _NoModel()
         vars(self.invariants)["model"] = model
         self.nodes: Final = Nodes(self.world, self.options, self._net, self.invariants)
+        self._waits = ""
         meta = Meta(made_by="service", seed=seed, options=_shown(self.options))
         self.recorder: Final = Recorder(lambda: self.world.now_us, meta)
         self.clients: Final = Clients(
@@ -194,6 +195,23 @@ class Service:
             for replica in replicas
         )
 
+    def _is_forgotten(self) -> bool:
+        """Tell whether no node waits any more for those who have gone.
+
+        A read or a renewal whose caller gave up is kept until its round is answered,
+        a ticket until its entry is applied or the node learns of a new term: soon,
+        but not at once.
+        """
+        try:
+            for node in self.nodes.all():
+                if node.replica is None:
+                    return False
+                check_nobody_waits(node.node_id, node.replica)
+        except SimFailure as still:
+            self._waits = str(still)
+            return False
+        return True
+
     def _compare_digests(self) -> None:
         """Have all take a checkpoint at one entry; the invariants compare."""
         asked = len(self.invariants.committed)
@@ -206,9 +224,7 @@ class Service:
         self._await(is_stored, "checkpoint of all", 30 * _SECOND_US)
         self._await(self._is_at_rest, "one state", 30 * _SECOND_US)
         self.invariants.replayed()
-        for node in self.nodes.all():
-            assert node.replica is not None, "all are at rest"
-            check_nobody_waits(node.node_id, node.replica)
+        self._await(self._is_forgotten, "end of all waits", 30 * _SECOND_US)
         views = [_view(node.replica) for node in self.nodes.all()]
         if any(view != views[0] for view in views):
             raise SimFailure(f"the nodes differ in the end: {views}")
@@ -235,6 +251,7 @@ class Service:
                 f" {core.commit_index} applied {core.applied_index} last"
                 f" {core.last_index}"
             )
+        shown.append(self._waits)
         busy = [c.host.name for c in self.clients.processes if not c.is_done]
         return f"{shown}; still busy: {busy}; {self.clients.troubles}"
 
