@@ -1,0 +1,25 @@
+"""The peers there are, in the order of the table.
+
+Source: PERFORMANCE.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.bench.peers.base import Peer
+
+__all__ = ["HEAT_S", "all_peers"]
+
+#: How long a fresh JVM is loaded before it is measured.
+HEAT_S: Final = 60.0
+
+
+def all_peers(*, heat_s: float = HEAT_S) -> list[Peer]:
+    """Make every peer, started or not installed alike: ``start`` tells.
+
+    Args:
+        heat_s: How long ``start`` loads peers that run in a JVM.
+    """
+    assert heat_s >= 0
+    return []
