@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["FailoverPeer", "Peer", "PeerFailed", "PeerMissing", "Run"]
+__all__ = ["HOLD_S", "FailoverPeer", "Peer", "PeerFailed", "PeerMissing", "Run"]
+
+#: How long a contended lock is held, so that another waits when it is released.
+HOLD_S: Final = 0.01
 
 
 class PeerMissing(Exception):
@@ -63,7 +66,8 @@ class Peer(Protocol):
         """The workloads it can run, by our names.
 
         put-1 put-64 put-1000 get-64 get-1000 lock-64 handover job-64
-        job-64-connections.
+        job-64-connections. In ``handover`` each task contends for the same lock,
+        keeps it for ``HOLD_S``, and releases it; its operations are hand-overs.
         """
 
     async def start(self, folder: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from tests.bench.peers.base import Peer
+from tests.bench.peers.beanstalkd import Beanstalkd
+from tests.bench.peers.etcd import Etcd
 
 __all__ = ["HEAT_S", "all_peers"]
 
@@ -22,4 +24,10 @@ def all_peers(*, heat_s: float = HEAT_S) -> list[Peer]:
         heat_s: How long ``start`` loads peers that run in a JVM.
     """
     assert heat_s >= 0
-    return []
+    return [
+        Etcd(),
+        Beanstalkd(is_durable=False, is_python=False),
+        Beanstalkd(is_durable=True, is_python=False),
+        Beanstalkd(is_durable=False, is_python=True),
+        Beanstalkd(is_durable=True, is_python=True),
+    ]
