@@ -92,6 +92,11 @@ def translate_errors(path: Path, doing: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _from_sqlite(path, doing, error) from error
+    except UnicodeDecodeError as error:
+        # SQLite names what is malformed in the file's own bytes, whatever they are.
+        raise DamagedFiles(
+            f"{path} is damaged: it holds a name that is no text."
+        ) from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskFull(_no_room(path, doing)) from error

@@ -342,3 +342,17 @@ async def test_a_torn_write_ahead_log_is_no_damage(
         file.truncate(size - 100)
     check_wal(directory / "log.db")
     assert await look(directory) == crashed.images[-2]
+
+
+@pytest.mark.parametrize("name", ["log.db", "state.db"])
+async def test_a_schema_that_is_no_text_is_told(tmp_path: Path, name: str) -> None:
+    async with open_node(tmp_path):
+        pass
+    path = tmp_path / name
+    whole = path.read_bytes()
+    assert whole.count(b"CREATE TABLE") > 1
+    path.write_bytes(whole.replace(b"CREATE TABLE", b"CREATE \xceABLE"))
+
+    with pytest.raises(DamagedFiles, match=f"{name} is damaged"):
+        async with open_node(tmp_path):
+            pass
