@@ -1,80 +1,86 @@
-"""Measures raftd on this machine: ``make bench-smoke`` in seconds, ``make bench``.
+"""Measures raftd and the systems it is compared with: ``make bench-smoke``, ``bench``.
 
 Nothing about timing is asserted: machines differ and are shared. It fails only if
-something does not work, be it one write that the cluster does not hold at the end.
+something of ours does not work, be it one write that the cluster does not hold at the
+end.
 
 Source: PERFORMANCE.md; docs/performance.md says how to read it.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
 
-from tests.bench.report import json_of, table_of
+from tests.bench.environment import environment_of
+from tests.bench.options import Options, parse
+from tests.bench.parts import RATES, run_part
+from tests.bench.plot import svg_of
+from tests.bench.record import Record, RecordError, json_of, read_records
+from tests.bench.report import report_of
+from tests.bench.results import Results
 from tests.bench.rounds import Plan, run_plan
 from tests.bench.workloads import WORKLOADS, WorkloadFailed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    plan = _plan(options)
+    options = parse(arguments)
     try:
-        rows = uvloop.run(run_plan(plan, _say))
+        if options.records:
+            _tell(read_records(options.records), options)
+            return 0
+        codes = [_run(section, options) for section in options.sections]
+    except RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except WorkloadFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         print("\n".join(getattr(failed, "__notes__", ())), file=sys.stderr)
         return 1
-    print(table_of(rows))
-    print(
-        f"\nmedian of {plan.rounds} x {plan.measured_s:g} s each; us/op: processor time"
-        " per operation; every write was found again at the end"
-    )
-    if options.json is not None:
-        options.json.write_bytes(json_of(rows))
+    return max(codes)
+
+
+def _run(section: str, options: Options) -> int:
+    if section != RATES:
+        print(f"\n{section}:\n", flush=True)
+        return run_part(section)
+    _tell(_measured(options), options)
     return 0
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    rounds, measured_s, warm_up_s = (1, 1.0, 0.3) if options.smoke else (5, 3.0, 1.0)
-    names: list[str] = options.only
-    return Plan(
-        [spec for spec in WORKLOADS if not names or spec.name in names],
-        rounds if options.rounds is None else options.rounds,
-        warm_up_s,
-        measured_s if options.seconds is None else options.seconds,
+def _measured(options: Options) -> Record:
+    plan = Plan(
+        [spec for spec in WORKLOADS if spec.name in options.measures],
+        options.rounds,
+        options.warm_up_s,
+        options.measured_s,
+        options.peers,
+    )
+    outcome = uvloop.run(run_plan(plan, _say))
+    _say("")
+    return Record(
+        environment_of(Path(tempfile.gettempdir()), outcome.versions),
+        plan.rounds,
+        plan.warm_up_s,
+        plan.measured_s,
+        tuple(outcome.turns),
+        tuple(outcome.left_out),
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    add = parser.add_argument
-    names = [spec.name for spec in WORKLOADS]
-    add("--smoke", action="store_true", help="one short round")
-    add("--rounds", type=_positive_int, metavar="N", help="how often each is run")
-    add("--seconds", type=_positive, metavar="S", help="how long each run lasts")
-    add("--only", action="append", default=[], choices=names, help="not all of them")
-    add("--json", type=Path, metavar="FILE", help="write every run there, too")
-    return parser
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600")
-    return number
-
-
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if not 0 < number <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 1000")
-    return number
+def _tell(record: Record, options: Options) -> None:
+    print(report_of(record))
+    if options.json is not None:
+        options.json.write_bytes(json_of(record))
+    comparisons = Results(record.turns).comparisons()
+    if options.plot is not None and comparisons:
+        title = f"raftd beside others, commit {record.environment.commit}"
+        options.plot.write_text(svg_of(comparisons, title), encoding="utf-8")
 
 
 def _say(what: str) -> None:

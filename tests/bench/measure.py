@@ -9,37 +9,18 @@ rates do not.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.bench.peers.base import Run
 from tests.bench.workloads import Workload, WorkloadFailed
 
-__all__ = ["Measured", "measure", "quantile", "read_cpu_s"]
+__all__ = ["measure", "quantile", "read_cpu_s"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measured:
-    """One run of one workload.
-
-    Attributes:
-        operations: That ended within the measured time.
-        rate: Operations per second.
-        p50_us: Of an operation, as its task saw it.
-        p99_us: Of the slowest hundredth.
-        cpu_us: Processor time per operation, by process.
-    """
-
-    operations: int
-    rate: float
-    p50_us: float
-    p99_us: float
-    cpu_us: dict[str, float]
 
 
 def read_cpu_s(pid: int) -> float:
@@ -51,7 +32,7 @@ def read_cpu_s(pid: int) -> float:
 
 async def measure(
     workload: Workload, pids: Mapping[str, int], *, warm_up_s: float, measured_s: float
-) -> Measured:
+) -> Run:
     """Run a prepared workload with all its tasks.
 
     Args:
@@ -78,12 +59,12 @@ async def measure(
         now_s = clock()
         while now_s < end_s:
             began_s = now_s
-            await workload.step(task)
+            took_s = await workload.step(task)
             done[task] += 1
             now_s = clock()
             # However slow the machine: one operation that ended counts.
             if begin_s <= now_s and (now_s < end_s or not latencies_s):
-                latencies_s.append(now_s - began_s)
+                latencies_s.append(now_s - began_s if took_s is None else took_s)
 
     timers = [
         loop.call_later(warm_up_s, sample),
@@ -103,7 +84,7 @@ async def measure(
         sample()
     latencies_s.sort()
     operations = len(latencies_s)
-    return Measured(
+    return Run(
         operations,
         operations / measured_s,
         quantile(latencies_s, 0.50) * 1e6,

@@ -1,73 +1,150 @@
-"""The figures as a table for people and as JSON for programs.
+"""The figures as tables for people, which are Markdown, too.
 
 Source: PERFORMANCE.md; what the columns mean is in docs/performance.md.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Final
 
-import msgspec
+from tests.bench.goals import Figure
+from tests.bench.record import Record
+from tests.bench.results import OURS, Comparison, Results, Spread, Turn
 
-from tests.bench.rounds import Row
+__all__ = ["comparison_table", "report_of", "run_table"]
 
-__all__ = ["json_of", "table_of"]
-
-_HEAD = (
-    "workload",
-    "op/s",
-    "range",
-    "p50 ms",
-    "p99 ms",
-    "client us/op",
-    "leader us/op",
-    "follower us/op",
+_RUN_HEAD: Final = (
+    *("workload", "system", "op/s", "range", "p50 ms", "p99 ms"),
+    *("us/op", "client", "leader", "follower"),
 )
+_COMPARISON_HEAD: Final = (
+    *("workload", "against", "of", "ours", "range", "theirs", "range"),
+    *("ours / theirs", "range", "goal", ""),
+)
+_TEXT_COLUMNS: Final = {"workload", "system", "against", "of", "goal", ""}
 
 
-def table_of(rows: Sequence[Row]) -> str:
-    """Draw the table: medians over the rounds, and the range of the rate."""
-    lines = [_HEAD, *map(_line, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+def report_of(record: Record) -> str:
+    """Return all of it: figures, comparison, what was left out, on what it ran."""
+    results = Results(record.turns)
+    parts = [run_table(results)]
+    if results.peers:
+        parts.append(comparison_table(results.comparisons()))
+    if record.left_out:
+        parts.append("\n".join(["Not run:", *(f"* {s}" for s in record.left_out)]))
+    parts.append(_footing(record))
+    return "\n\n".join(parts)
 
 
-def _line(row: Row) -> tuple[str, ...]:
-    low, high = row.span(lambda run: run.rate)
+def _rounds(results: Results) -> str:
+    """Return how many runs a median is of, be it several records at once."""
+    counts = {len(results.of(measure, OURS)) for measure in results.measures}
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def run_table(results: Results) -> str:
+    """Draw each system's figures: medians over the rounds, and the rate's range."""
+    lines = [
+        _run_line(results, measure, system)
+        for measure in results.measures
+        for system in (OURS, *results.peers)
+        if results.of(measure, system)
+    ]
+    return _table(_RUN_HEAD, lines)
+
+
+def _run_line(results: Results, measure: str, system: str) -> tuple[str, ...]:
+    def median(figure: Callable[[Turn], float]) -> float:
+        return results.spread(measure, system, figure).median
+
+    rate = results.spread(measure, system, lambda turn: turn.rate)
     return (
-        row.name,
-        f"{row.median(lambda run: run.rate):,.0f}",
-        f"{low:,.0f} - {high:,.0f}",
-        f"{row.median(lambda run: run.p50_us) / 1000:.2f}",
-        f"{row.median(lambda run: run.p99_us) / 1000:.2f}",
-        f"{row.median(lambda run: run.cpu_us['client']):.1f}",
-        f"{row.median(lambda run: run.cpu_us['leader']):.1f}",
-        f"{row.median(lambda run: _follower_us(run.cpu_us)):.1f}",
+        measure,
+        system,
+        f"{rate.median:,.0f}",
+        f"{rate.low:,.0f} - {rate.high:,.0f}",
+        f"{median(lambda turn: turn.p50_us) / 1000:.2f}",
+        f"{median(lambda turn: turn.p99_us) / 1000:.2f}",
+        _us(median(lambda turn: turn.cpu_total_us)),
+        _us(median(lambda turn: turn.cpu_us.get("client", 0.0))),
+        _us(median(_leader_us)),
+        _us(median(_follower_us)),
     )
 
 
-def _follower_us(cpu_us: dict[str, float]) -> float:
-    """Return what one follower used: the mean over them."""
-    each = [us for role, us in cpu_us.items() if role.startswith("follower")]
-    return sum(each) / len(each)
+def _leader_us(turn: Turn) -> float:
+    """Return what the process that decides used; a single server is one."""
+    return turn.cpu_us.get("leader", turn.cpu_us.get("server", 0.0))
 
 
-def json_of(rows: Sequence[Row]) -> bytes:
-    """Return every run of every workload, and on what they ran."""
-    told: dict[str, Any] = {
-        "python": platform.python_version(),
-        "processors": os.cpu_count(),
-        "workloads": [
-            {"name": row.name, "in_flight": row.tasks, "runs": row.runs} for row in rows
-        ],
-    }
-    return msgspec.json.format(msgspec.json.encode(told))
+def _follower_us(turn: Turn) -> float:
+    """Return what one follower used: the mean over them, if there are any."""
+    each = [us for role, us in turn.cpu_us.items() if role.startswith("follower")]
+    return sum(each) / len(each) if each else 0.0
+
+
+def _us(value: float) -> str:
+    return f"{value:.1f}" if value else "-"
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> str:
+    """Draw ours beside each peer's, with the goal and whether it is met."""
+    return _table(_COMPARISON_HEAD, list(map(_comparison_line, comparisons)))
+
+
+def _comparison_line(each: Comparison) -> tuple[str, ...]:
+    ours, theirs = _spread(each.figure, each.ours), _spread(each.figure, each.theirs)
+    ratio = each.ratio
+    return (
+        each.measure,
+        each.peer,
+        "p50, ms" if each.figure is Figure.P50 else "op/s",
+        *ours,
+        *theirs,
+        f"{ratio.median:.2f}x",
+        f"{ratio.low:.2f} - {ratio.high:.2f}",
+        "-" if each.goal is None else str(each.goal),
+        {None: "", True: "met", False: "MISSED"}[each.is_met],
+    )
+
+
+def _spread(figure: Figure, spread: Spread) -> tuple[str, str]:
+    match figure:
+        case Figure.RATE:
+            return f"{spread.median:,.0f}", f"{spread.low:,.0f} - {spread.high:,.0f}"
+        case Figure.P50:
+            low, high = spread.low / 1000, spread.high / 1000
+            return f"{spread.median / 1000:.2f}", f"{low:.2f} - {high:.2f}"
+
+
+def _footing(record: Record) -> str:
+    on = record.environment
+    versions = ", ".join(f"{name} {what}" for name, what in on.versions.items())
+    core = "compiled core" if on.is_core_compiled else "no compiled core"
+    return (
+        f"Median of {_rounds(Results(record.turns))} rounds of {record.measured_s:g} s"
+        " each; us/op: processor time per operation of all processes.\n"
+        "Every write was found again after its run.\n"
+        f"{versions}; commit {on.commit or 'unknown'}, {core}; {on.python},"
+        f" {on.kernel}, {on.processors} processors ({on.processor}),"
+        f" {on.memory_mib} MiB, {on.file_system}; {on.date} UTC"
+    )
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    is_text = [name in _TEXT_COLUMNS for name in head]
+
+    def draw(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(cells, widths, is_text, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = (
+        "-" * width if left else "-" * (width - 1) + ":"
+        for width, left in zip(widths, is_text, strict=True)
+    )
+    return "\n".join([draw(head), f"| {' | '.join(rule)} |", *map(draw, lines)])

@@ -1,8 +1,10 @@
-"""Starts a cluster and runs workloads on it, round after round.
+"""Ours and the peers take turns, workload by workload, round after round.
 
-Rules: the workloads take turns within a round, so that whatever else the machine does
-meets all of them alike; what is told is the median over the rounds, with its range.
-The nodes keep their data from one run to the next, as a cluster in use does.
+Rules: each system is started once and rests (SIGSTOP) while another is measured. Within
+a round one workload is run on all systems, one after the other, before the next
+workload; every other round goes through the systems backwards, so that none is always
+first. A peer that is missing or fails is left out from there on and told in a sentence;
+ours may not fail.
 
 Source: PERFORMANCE.md (measure in turn, several times).
 """
@@ -11,22 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-import statistics
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
-from cluster.processes import Processes
-from raftclient import aio
-from tests.bench.measure import Measured, measure
-from tests.bench.workloads import Spec, WorkloadFailed
+from tests.bench.ours import Raftd
+from tests.bench.peers.base import Peer, PeerFailed, PeerMissing
+from tests.bench.results import Turn
+from tests.bench.workloads import Spec
 
-__all__ = ["Plan", "Row", "cluster", "run_plan"]
-
-_START_S: Final = 30.0
+__all__ = ["Outcome", "Plan", "Step", "run_plan", "steps_of"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,93 +35,124 @@ class Plan:
         rounds: How many times each.
         warm_up_s: Before each measurement.
         measured_s: Of each measurement.
+        peers: Beside whom; those that are not there are told.
     """
 
     specs: Sequence[Spec]
     rounds: int
     warm_up_s: float
     measured_s: float
+    peers: Sequence[Peer] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """All runs of one workload."""
+class Step:
+    """One system's turn."""
 
-    name: str
-    tasks: int
-    runs: tuple[Measured, ...]
-
-    def median(self, of: Callable[[Measured], float]) -> float:
-        """Return the median of a figure over the runs."""
-        return statistics.median(of(run) for run in self.runs)
-
-    def span(self, of: Callable[[Measured], float]) -> tuple[float, float]:
-        """Return the least and the greatest of a figure over the runs."""
-        figures = [of(run) for run in self.runs]
-        return min(figures), max(figures)
+    round: int
+    spec: Spec
+    system: Peer
 
 
-async def run_plan(plan: Plan, say: Callable[[str], None]) -> list[Row]:
-    """Run all rounds on a fresh cluster of three processes.
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        turns: Every run, in order.
+        versions: Of the systems that started.
+        left_out: What could not be run, and why, in sentences.
+    """
+
+    turns: list[Turn] = dataclasses.field(default_factory=list)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+
+def steps_of(
+    specs: Sequence[Spec], rounds: int, systems: Sequence[Peer]
+) -> Iterator[Step]:
+    """Yield the turns in their order."""
+    for number in range(rounds):
+        order = systems if number % 2 == 0 else tuple(reversed(systems))
+        for spec in specs:
+            for system in order:
+                if spec.name in system.measures:
+                    yield Step(number, spec, system)
+
+
+async def run_plan(
+    plan: Plan, say: Callable[[str], None], folder: Path | None = None
+) -> Outcome:
+    """Run all rounds on fresh systems, gone with their data afterwards.
 
     Args:
         plan: What to run.
         say: Told what is being done.
+        folder: Where the data goes; None = where temporary files go.
 
     Raises:
-        WorkloadFailed: Something did not work; the sentence says what.
+        WorkloadFailed: Something of ours did not work; the sentence says what.
     """
-    runs: dict[str, list[Measured]] = {spec.name: [] for spec in plan.specs}
-    async with cluster() as processes:
-        for number in range(plan.rounds):
-            for spec in plan.specs:
-                say(f"round {number + 1} of {plan.rounds}: {spec.name}")
-                runs[spec.name].append(await _run(plan, spec, number, processes))
-    return [Row(spec.name, spec.tasks, tuple(runs[spec.name])) for spec in plan.specs]
+    outcome = Outcome()
+    with tempfile.TemporaryDirectory(prefix="raftd-bench-", dir=folder) as home:
+        async with _started(plan, say, Path(home), outcome) as systems:
+            await _run_steps(plan, systems, say, outcome)
+    return outcome
 
 
-async def _run(plan: Plan, spec: Spec, number: int, processes: Processes) -> Measured:
-    async with aio.connect(processes.endpoints, timeout_s=_START_S) as client:
-        workload = spec.make(client, f"bench/{spec.name}/{number}", spec.tasks)
-        await workload.prepare()
-        leader = (await client.status()).leader
-        if leader not in processes.ids:
-            raise WorkloadFailed(f"{spec.name}: no member leads")
-        measured = await measure(
-            workload,
-            _pids(processes, leader),
-            warm_up_s=plan.warm_up_s,
-            measured_s=plan.measured_s,
-        )
-        if not measured.operations:
-            raise WorkloadFailed(f"{spec.name}: no operation ended in time")
-        await workload.verify()
-    return measured
-
-
-def _pids(processes: Processes, leader: int) -> dict[str, int]:
-    """Name the processes by what they do."""
-    followers = [node_id for node_id in processes.ids if node_id != leader]
-    named = {
-        f"follower {number}": processes.pid(node_id)
-        for number, node_id in enumerate(followers, 1)
-    }
-    return {"client": os.getpid(), "leader": processes.pid(leader), **named}
+async def _run_steps(
+    plan: Plan, systems: list[Peer], say: Callable[[str], None], outcome: Outcome
+) -> None:
+    failed: set[str] = set()
+    for step in steps_of(plan.specs, plan.rounds, systems):
+        name, measure = step.system.name, step.spec.name
+        if name in failed:
+            continue
+        say(f"round {step.round + 1} of {plan.rounds}: {measure} on {name}")
+        try:
+            run = await step.system.run(
+                measure,
+                step.spec.tasks,
+                warm_up_s=plan.warm_up_s,
+                measured_s=plan.measured_s,
+            )
+        except PeerFailed as error:
+            failed.add(name)
+            outcome.left_out.append(f"{name}, from {measure} on: {error}")
+            continue
+        finally:
+            if len(systems) > 1:
+                step.system.rest()
+        outcome.turns.append(Turn(name, measure, step.round, **dataclasses.asdict(run)))
 
 
 @asynccontextmanager
-async def cluster() -> AsyncIterator[Processes]:
-    """Three nodes with their defaults, gone with their data afterwards."""
-    with tempfile.TemporaryDirectory(prefix="raftd-bench-") as folder:
-        processes = Processes(Path(folder))
-        try:
-            processes.start()
-            async with aio.connect(processes.endpoints) as client:
-                await client.put("bench", "up", timeout_s=_START_S)
-            yield processes
-        except Exception as error:
-            for node_id in processes.ids:
-                error.add_note(f"node {node_id}:\n{processes.log(node_id)[-2000:]}")
-            raise
-        finally:
-            await asyncio.to_thread(processes.stop)
+async def _started(
+    plan: Plan, say: Callable[[str], None], home: Path, outcome: Outcome
+) -> AsyncIterator[list[Peer]]:
+    """Start who can run something of the plan, one after the other, ours first."""
+    ours = Raftd()
+    wanted = {spec.name for spec in plan.specs}
+    everybody = [ours, *(peer for peer in plan.peers if wanted & peer.measures)]
+    systems: list[Peer] = []
+    try:
+        for number, system in enumerate(everybody):
+            say(f"starting {system.name}")
+            try:
+                await system.start(home / f"system-{number}")
+            except (PeerMissing, PeerFailed) as error:
+                await system.stop()
+                outcome.left_out.append(f"{system.name}: {error}")
+                continue
+            if len(everybody) > 1:
+                system.rest()
+            outcome.versions[system.name] = system.version
+            systems.append(system)
+        yield systems
+    except Exception as error:
+        for text in ours.logs():
+            error.add_note(text)
+        raise
+    finally:
+        await asyncio.gather(*(system.stop() for system in everybody))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from raftclient import aio
 from tests.bench.__main__ import main
 from tests.bench.measure import measure
-from tests.bench.rounds import Plan, cluster, run_plan
+from tests.bench.ours import cluster
+from tests.bench.results import OURS
+from tests.bench.rounds import Plan, run_plan
 from tests.bench.workloads import WORKLOADS, Increments, Puts, Spec, WorkloadFailed
 
 pytestmark = pytest.mark.e2e
@@ -20,15 +23,25 @@ async def test_every_workload_runs_and_finds_its_writes_again() -> None:
     specs = [Spec(s.name, min(s.tasks, 8), s.make) for s in WORKLOADS]
     said: list[str] = []
 
-    rows = await run_plan(Plan(specs, 1, 0.05, 0.2), said.append)
+    outcome = await run_plan(Plan(specs, 1, 0.05, 0.2), said.append)
 
-    assert [row.name for row in rows] == [spec.name for spec in WORKLOADS]
-    assert len(said) == len(specs)
-    for row in rows:
-        (run,) = row.runs
-        assert run.operations > 0
-        assert 0 < run.p50_us <= run.p99_us
-        assert set(run.cpu_us) == {"client", "leader", "follower 1", "follower 2"}
+    assert [turn.measure for turn in outcome.turns] == [spec.name for spec in WORKLOADS]
+    assert [text for text in said if "round" in text] == said[1:]
+    assert outcome.left_out == []
+    assert list(outcome.versions) == [OURS]
+    for turn in outcome.turns:
+        assert turn.operations > 0
+        assert 0 < turn.p50_us <= turn.p99_us
+        assert set(turn.cpu_us) == {"client", "leader", "follower 1", "follower 2"}
+
+
+async def test_what_counts_of_a_hand_over_is_less_than_all_of_it() -> None:
+    (spec,) = (spec for spec in WORKLOADS if spec.name == "handover")
+
+    (turn,) = (await run_plan(Plan([spec], 1, 0.1, 0.5), print)).turns
+
+    assert turn.operations > 1
+    assert turn.p50_us * turn.rate < 1e6, "the wait before the release is not in it"
 
 
 async def test_a_count_that_is_off_by_one_is_told() -> None:
@@ -56,5 +69,8 @@ def test_the_program_prints_a_table_and_writes_json(
 
     assert code == 0
     assert "put-64" in capsys.readouterr().out
-    (told,) = json.loads(file.read_bytes())["workloads"]
-    assert (told["name"], told["in_flight"], len(told["runs"])) == ("put-64", 64, 1)
+    told = json.loads(file.read_bytes())
+    (turn,) = told["turns"]
+    assert (turn["system"], turn["measure"], turn["round"]) == (OURS, "put-64", 0)
+    assert told["rounds"] == 1
+    assert told["environment"]["versions"] == {OURS: version("raftd")}
