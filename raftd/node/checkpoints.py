@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from raftd.consensus.core import Core
 from raftd.consensus.types import Index, Term
+from raftd.node.marks import Marks
 from raftd.node.pace import Pace
 from raftd.node.ports import LogPort, StatePort
 from raftd.node.roster import Roster, encode_roster
@@ -58,6 +59,10 @@ class CheckpointHost(Protocol):
     @property
     def roster(self) -> Roster:
         """The members as of the last applied entry."""
+
+    @property
+    def marks(self) -> Marks:
+        """Knows what of the log is needed."""
 
 
 class _Job:
@@ -177,7 +182,8 @@ class Checkpoints:
             job = self._jobs[0]
             try:
                 if await self._store(job):
-                    await self._cut(min(job.index, job.cut_index))
+                    upto = min(job.index, job.cut_index)
+                    await self._cut(self._host.marks.spare(upto))
             except Exception as error:  # a checkpoint that fails is final
                 self._fail(
                     f"the checkpoint at {job.index} cannot be stored: {error}", error

@@ -4,7 +4,8 @@ Rules: a follower that lives (now, or when this was last decided) keeps the entr
 it still needs, as long as the log behind them stays within a bound; beyond it the
 slowest have to take a snapshot. One that is silent keeps a quarter of that, so that a
 restart costs no snapshot. What follows a snapshot on its way to a follower is kept
-longer, up to four times the bound, or the follower would never catch up.
+longer, up to four times the bound, or the follower would never catch up. That is looked
+at again when the log is cut: the mark that says how far may be older than the transfer.
 
 Source: RELIABILITY.md rule 31; DESIGN.md section 6.
 """
@@ -87,3 +88,17 @@ class LogCut:
             if needed < cut and self.bytes_behind(needed) <= bound_bytes:
                 cut = needed
         return cut
+
+    def spare(self, upto: int, followers: Mapping[NodeId, FollowerView]) -> int:
+        """Return how much of a cut leaves the snapshots that are on their way of use.
+
+        Args:
+            upto: The last entry that the cut would take.
+            followers: As their leader sees them; nobody's if this member is none.
+        """
+        bound_bytes = _SENDING_FACTOR * self._keep_bytes
+        for seen in followers.values():
+            needed = seen.snapshot_index
+            if 0 < needed < upto and self.bytes_behind(needed) <= bound_bytes:
+                upto = needed
+        return upto

@@ -101,6 +101,10 @@ class Marks:
             cut_index = min(cut_index, *needed, core.durable_index)
         return MarkEntry(self.digest_at, self.digest, cut_index)
 
+    def spare(self, upto: int) -> int:
+        """Return how much of a cut may be made now; see ``LogCut``."""
+        return self._cut.spare(upto, self._core.followers())
+
     def note_proposed(self, *, is_taken: bool) -> None:
         """A mark that was due was proposed, or refused by the core."""
         self._is_pending = is_taken

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterable, Iterator, Sequence
 
 import pytest
 
+from raftd.consensus.core import Core
+from raftd.consensus.progress import ProgressState
 from raftd.consensus.ready import Write
 from raftd.consensus.types import Index, NodeId, Term
+from raftd.consensus.view import FollowerView
 from raftd.node.checkpoints import Checkpoints
 from raftd.node.ports import Snapshot
 from raftd.node.roster import decode_roster, first_roster
@@ -148,6 +151,26 @@ async def test_marks_that_come_while_one_is_stored_are_stored_in_order() -> None
     await bench.stores.has_cut.wait()
     assert bench.stores.cuts == sorted(bench.stores.cuts)
     assert bench.stores.cuts[-1] <= indexes[-1]
+
+
+async def test_a_snapshot_that_began_meanwhile_keeps_what_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mark said how far to cut before the follower came back."""
+    bench = _Bench()
+    bench.stores.may_store.clear()
+    for _ in range(4):
+        bench.do(PutKey(b"k", b"v"))
+    index = bench.mark()
+    state, at = ProgressState.SNAPSHOT, Index(3)
+    sent = FollowerView(Index(0), Index(1), state, True, at)
+    monkeypatch.setattr(Core, "followers", lambda _: {NodeId(2): sent})
+    bench.stores.may_store.set()
+    await bench.until_told(1)
+    await bench.stores.has_cut.wait()
+    assert index > at
+    assert bench.stores.cuts == [at]
+    assert bench.core.first_index == at + 1
 
 
 async def test_a_full_disk_delays_a_checkpoint_and_loses_none_of_it(

@@ -78,6 +78,16 @@ def test_a_snapshot_that_has_not_begun_will_be_the_newest_checkpoint() -> None:
     assert _choose(_cut(), waiting, _follower(99), state_index=90) == 90
 
 
+def test_a_cut_that_was_chosen_before_a_snapshot_began_leaves_it_of_use() -> None:
+    sending = _follower(0, state=ProgressState.SNAPSHOT, snapshot=75)
+    waiting = _follower(0, state=ProgressState.SNAPSHOT)
+    views = {NodeId(2): sending, NodeId(3): waiting, NodeId(4): _follower(10)}
+    assert _cut().spare(90, views) == 75
+    assert _cut().spare(70, views) == 70, "it goes on behind that anyway"
+    assert _cut(2 * _MIB).spare(90, views) == 90, "beyond the bound"
+    assert _cut().spare(90, {}) == 90
+
+
 def test_the_bytes_are_counted_from_any_entry_and_forgotten_with_the_log() -> None:
     cut = _cut()
     before = cut.bytes_behind(90)
