@@ -147,8 +147,8 @@ e2e: $(STAMP) ## all tests on real processes, and the slow ones
 	@$(BIN)/pytest -q -m "e2e or slow" $(ARGS)
 
 .PHONY: bench
-bench: $(STAMP) ## measure, minutes long
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: $(STAMP) ## measure beside etcd and others, a quarter of an hour: ARGS=--help
+	@$(BIN)/python -m tests.bench --json bench.json --plot bench.svg $(ARGS)
 
 .PHONY: previous
 previous: ## pack a release for the upgrade tests: REV=commit VERSION=1.2.3
@@ -178,5 +178,5 @@ docker: $(STAMP) ## build the image, run three containers, prove them, take them
 .PHONY: clean
 clean: ## remove everything that make can make again
 	@rm -rf .venv .raftd dist build .mypy_cache .ruff_cache .pytest_cache \
-	    .hypothesis .import_linter_cache bench.json
+	    .hypothesis .import_linter_cache .bench bench.json bench.svg
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,8 +2,8 @@
 
 Rules: to the right is better for ours, whatever is compared: a latency is drawn as
 theirs / ours. A bar goes from "the same" to the median, the thin line is the range over
-the rounds, the tick is the goal. Drawn by hand because bars on one axis are all there
-is: no library for it (docs/adr/0016-plots-by-hand.md).
+the rounds, the tick is the goal. Drawn by hand: bars on one axis are all there is, and
+a plotting library with its arrays would be the largest dependency of all.
 
 Source: PERFORMANCE.md (the harness writes a plot).
 """

@@ -23,7 +23,7 @@ from tests.bench.peers.base import Peer, PeerFailed, PeerMissing
 from tests.bench.results import Turn
 from tests.bench.workloads import Spec
 
-__all__ = ["Outcome", "Plan", "Step", "run_plan", "steps_of"]
+__all__ = ["Outcome", "Plan", "Step", "run_plan", "run_steps", "started", "steps_of"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,16 +94,66 @@ async def run_plan(
     Raises:
         WorkloadFailed: Something of ours did not work; the sentence says what.
     """
+    ours = Raftd()
+    wanted = {spec.name for spec in plan.specs}
+    systems = [ours, *(peer for peer in plan.peers if wanted & peer.measures)]
     outcome = Outcome()
     with tempfile.TemporaryDirectory(prefix="raftd-bench-", dir=folder) as home:
-        async with _started(plan, say, Path(home), outcome) as systems:
-            await _run_steps(plan, systems, say, outcome)
+        try:
+            async with started(systems, Path(home), say, outcome) as there:
+                await run_steps(plan, there, say, outcome)
+        except Exception as error:
+            for text in ours.logs():
+                error.add_note(text)
+            raise
     return outcome
 
 
-async def _run_steps(
-    plan: Plan, systems: list[Peer], say: Callable[[str], None], outcome: Outcome
+@asynccontextmanager
+async def started(
+    systems: Sequence[Peer], home: Path, say: Callable[[str], None], outcome: Outcome
+) -> AsyncIterator[list[Peer]]:
+    """Start one after the other, and yield those that are there; end all of them.
+
+    Args:
+        systems: Started in this order; each rests if it is not alone.
+        home: Each gets a folder in it.
+        say: Told what is being done.
+        outcome: Told versions, and what is missing.
+    """
+    there: list[Peer] = []
+    try:
+        for number, system in enumerate(systems):
+            say(f"starting {system.name}")
+            try:
+                await system.start(home / f"system-{number}")
+            except (PeerMissing, PeerFailed) as error:
+                await system.stop()
+                outcome.left_out.append(f"{system.name}: {error}")
+                continue
+            if len(systems) > 1:
+                system.rest()
+            outcome.versions[system.name] = system.version
+            there.append(system)
+        yield there
+    finally:
+        await asyncio.gather(*(system.stop() for system in systems))
+
+
+async def run_steps(
+    plan: Plan,
+    systems: Sequence[Peer],
+    say: Callable[[str], None],
+    outcome: Outcome,
 ) -> None:
+    """Run all rounds on systems that were started.
+
+    Args:
+        plan: What to run.
+        systems: Who takes turns.
+        say: Told what is being done.
+        outcome: Told every run, and who had to be left out.
+    """
     failed: set[str] = set()
     for step in steps_of(plan.specs, plan.rounds, systems):
         name, measure = step.system.name, step.spec.name
@@ -125,34 +175,3 @@ async def _run_steps(
             if len(systems) > 1:
                 step.system.rest()
         outcome.turns.append(Turn(name, measure, step.round, **dataclasses.asdict(run)))
-
-
-@asynccontextmanager
-async def _started(
-    plan: Plan, say: Callable[[str], None], home: Path, outcome: Outcome
-) -> AsyncIterator[list[Peer]]:
-    """Start who can run something of the plan, one after the other, ours first."""
-    ours = Raftd()
-    wanted = {spec.name for spec in plan.specs}
-    everybody = [ours, *(peer for peer in plan.peers if wanted & peer.measures)]
-    systems: list[Peer] = []
-    try:
-        for number, system in enumerate(everybody):
-            say(f"starting {system.name}")
-            try:
-                await system.start(home / f"system-{number}")
-            except (PeerMissing, PeerFailed) as error:
-                await system.stop()
-                outcome.left_out.append(f"{system.name}: {error}")
-                continue
-            if len(everybody) > 1:
-                system.rest()
-            outcome.versions[system.name] = system.version
-            systems.append(system)
-        yield systems
-    except Exception as error:
-        for text in ours.logs():
-            error.add_note(text)
-        raise
-    finally:
-        await asyncio.gather(*(system.stop() for system in everybody))
