@@ -45,18 +45,21 @@ class App:
         work: Callable[[aio.Client], Awaitable[T]],
         *,
         ttl_s: float = SESSION_TTL_S,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> T:
         """Do the work with a client; SIGTERM ends it as Ctrl-C does.
 
         Args:
             work: Given the client, which is closed afterwards.
             ttl_s: Of the session, if one is needed.
+            new_loop: Makes the loop; None = asyncio's own.
 
         Raises:
             Failure: It was refused or failed, as one sentence.
         """
         try:
-            return asyncio.run(self._connected(work, ttl_s))
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                return runner.run(self._connected(work, ttl_s))
         except RaftError as error:
             raise failure_of(error, self.settings.endpoints) from error
 

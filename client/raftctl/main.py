@@ -41,6 +41,7 @@ _TABLE: Final = {
     "leader": ("members", "Leadership of the cluster: transfer."),
     "backup": ("backup", "Backups: save, info, restore."),
     "doctor": ("doctor", "Say what is wrong or risky, and what to do."),
+    "bench": ("bench", "Measure the cluster: rates, latencies, pauses."),
 }
 """Name: module and short help. The modules load the client, which takes longer than
 all the rest, so the list of commands does without them."""

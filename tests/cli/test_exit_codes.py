@@ -116,7 +116,10 @@ def test_missing_command_is_said_before_anything_is_claimed(offline: Ctl) -> Non
     [
         [],
         *([noun] for noun in ("status", "put", "get", "ls", "del", "incr", "watch")),
-        *([noun] for noun in ("txn", "lease", "lock", "elect", "job", "queue")),
+        *(
+            [noun]
+            for noun in ("txn", "lease", "lock", "elect", "job", "queue", "bench")
+        ),
         ["lock", "exec"],
         ["job", "put"],
         ["queue", "configure"],

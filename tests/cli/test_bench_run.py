@@ -1,0 +1,97 @@
+"""The benchmark while its cluster changes leaders or dies, in one process with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from cluster.processes import Processes
+from raftclient import PreconditionFailed, aio
+from raftctl import bench_run
+from raftctl.bench_run import Plan, Said, run_plan, sweep
+from raftctl.exit_codes import ExitCode, Failure
+
+_START_S = 60.0
+
+
+def plan_of(*workloads: str, measured_s: float) -> Plan:
+    return Plan(workloads, "bench/run", 4, 1, 64, 0.0, measured_s)
+
+
+async def test_it_goes_on_over_a_change_of_the_leader(tmp_path: Path) -> None:
+    with Processes(tmp_path) as nodes:
+        async with aio.connect(nodes.endpoints, timeout_s=_START_S) as client:
+            await client.put("any", "1")  # by then there is a leader
+            term = (await client.status()).raft_term
+            changes: list[asyncio.Task[None]] = []
+
+            async def change() -> None:
+                with contextlib.suppress(PreconditionFailed):  # too slow a machine
+                    await client.cluster.transfer()
+
+            rows = await run_plan(
+                client,
+                plan_of("put", "incr", "lock", "job", measured_s=1.0),
+                lambda: aio.connect(nodes.endpoints, timeout_s=_START_S),
+                Said(
+                    lambda name: changes.append(asyncio.create_task(change())),
+                    lambda text: None,
+                ),
+            )
+            await asyncio.gather(*changes)
+            assert (await client.status()).raft_term > term, "it changed"
+            keys = [key.key async for key in client.range(prefix="")]
+    assert [row.name for row in rows] == ["put", "incr", "lock", "job"]
+    assert all(row.load.operations > 0 for row in rows)
+    assert all(row.load.pause_s > 0.0 for row in rows)
+    assert keys == [b"any"]
+
+
+async def test_a_cluster_that_dies_is_said_and_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    with Processes(tmp_path, size=1) as nodes:
+        async with aio.connect(nodes.endpoints, timeout_s=_START_S) as client:
+            await client.put("any", "1")
+
+            def die(name: str) -> None:
+                nodes.kill(1)
+                monkeypatch.setattr(bench_run, "_CALL_S", 0.2)
+
+            with pytest.raises(Failure, match="no put was acknowledged") as failed:
+                await run_plan(
+                    client,
+                    plan_of("put", measured_s=0.2),
+                    lambda: aio.connect(nodes.endpoints, timeout_s=0.2),
+                    Said(die, notes.append),
+                )
+    assert failed.value.exit_code == ExitCode.UNAVAILABLE
+    assert notes[0] == "stopped; removing what was written under bench/run/"
+    assert "raftctl del --prefix bench/run/" in notes[1]
+
+
+async def test_a_sweep_removes_all_of_a_prefix_and_nothing_else(
+    node: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_run, "_DELETE_KEYS_MAX", 2)
+    async with aio.connect(node.endpoints, timeout_s=_START_S) as client:
+        for number in range(5):
+            await client.put(f"sweep/a/{number}", "1")
+        await client.put("sweep/b", "1")
+        await client.queue("sweep/a").enqueue("1")
+        await client.queue("sweep/b").enqueue("1")
+        await client.lock("sweep/a").acquire()
+        kept = await client.lock("sweep/b").acquire()
+
+        await sweep(client, "sweep/a")
+
+        keys = [key.key async for key in client.range(prefix="sweep/")]
+        queues = [queue.name async for queue in client.queues("sweep/")]
+        locks = [lock.name async for lock in client.locks("sweep/")]
+        assert keys == [b"sweep/b"]
+        assert (queues, locks) == (["sweep/b"], ["sweep/b"])
+        await kept.release()
