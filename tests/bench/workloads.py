@@ -21,6 +21,7 @@ from typing import Final
 
 from raftclient.aio import Client, Grant, Lock, Queue
 from raftclient.errors import NotFound
+from tests.bench.peers.base import HOLD_S
 
 __all__ = [
     "WORKLOADS",
@@ -39,6 +40,7 @@ __all__ = [
 
 VALUE: Final = b"v" * 256
 _KEYS_PER_TASK: Final = 16
+_HEIRS: Final = 2
 
 Connect = Callable[[], Client]
 """Makes one client more, with a connection and a session of its own."""
@@ -195,12 +197,18 @@ class HandOvers(Workload):
     """One lock, two clients with sessions of their own: one releases, one waits.
 
     What counts is the time from the call of release to the other's acquire returning.
-    The release is called only when the cluster has the other as a waiter.
+    The cluster has the other as a waiter before the lock is held for ``HOLD_S``.
     """
 
+    def __init__(
+        self, client: Client, prefix: str, tasks: int, connect: Connect | None = None
+    ) -> None:
+        """See ``Workload``; the two clients take turns in one task."""
+        assert tasks == _HEIRS, "one has the lock, and one waits"
+        super().__init__(client, prefix, 1, connect)
+
     async def prepare(self) -> None:
-        assert self.tasks == 1, "two clients take turns"
-        self._locks = [self.another_client().lock(self.prefix) for _ in range(2)]
+        self._locks = [self.another_client().lock(self.prefix) for _ in range(_HEIRS)]
         self._holder = 0
         self._grant: Grant = await self._locks[0].acquire()
 
@@ -208,6 +216,9 @@ class HandOvers(Workload):
         grant, heir = self._grant, 1 - self._holder
         acquiring = asyncio.ensure_future(self._locks[heir].acquire())
         await self._see_waiting(heir)
+        done, _ = await asyncio.wait([acquiring], timeout=HOLD_S)
+        if done:
+            raise WorkloadFailed(f"{self.prefix}: two hold the lock")
         began_s = time.perf_counter()
         releasing = asyncio.ensure_future(grant.release())
         self._grant = await acquiring
@@ -306,7 +317,7 @@ WORKLOADS: Final = (
     Spec("get-1000", 1000, Gets),
     Spec("incr-64", 64, Increments),
     Spec("lock-64", 64, LockCycles),
-    Spec("handover", 1, HandOvers),
+    Spec("handover", _HEIRS, HandOvers),
     Spec("job-64", 64, JobCycles),
     Spec("job-64-connections", 64, JobCyclesApart),
 )
