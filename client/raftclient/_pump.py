@@ -3,7 +3,8 @@
 Rules: everything queued goes out as one message, every message that comes in is taken
 apart once. A retryable refusal (no leader, no room) ends the stream, because the member
 refuses all later numbers of it anyway; so does one that says the session is over.
-Silence while something is awaited is probed, and then taken for death.
+Silence while something is awaited is probed, and then taken for death; what this loop
+was late to look, because its process was stopped or busy, is no silence of the member.
 
 Source: SEMANTICS.md section 1 (numbers); PERFORMANCE.md, rules.
 """
@@ -97,8 +98,14 @@ class Pump:
         self._control.append(cancel_message(tag))
         self.wake()
 
-    def look_for_silence(self, now_s: float) -> None:
-        """Probe a member that owes an answer, and give a dead one up."""
+    def look_for_silence(self, now_s: float, late_s: float) -> None:
+        """Probe a member that owes an answer, and give a dead one up.
+
+        Args:
+            now_s: On the loop's clock.
+            late_s: For how long this look was due: messages may wait to be taken.
+        """
+        self.alive_s = min(now_s, self.alive_s + late_s)
         silence_s = now_s - self.alive_s
         if not self._window.is_owed_an_answer():
             silence_s /= PATIENCE

@@ -317,6 +317,7 @@ class Session:
 
     def _tick(self) -> None:
         now_s = self._loop.time()
+        late_s = max(0.0, now_s - self._timer_s)
         self._timer, self._timer_s = None, _NEVER_S
         late, earliest_s = self.window.give_up(now_s)
         for call in late:
@@ -325,7 +326,7 @@ class Session:
             return
         self._arm(earliest_s)
         if self._pump is not None:
-            self._pump.look_for_silence(now_s)
+            self._pump.look_for_silence(now_s, late_s)
 
 
 def _too_late(call: Call) -> RaftError:

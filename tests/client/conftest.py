@@ -6,8 +6,24 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from raftclient import aio
+from raftclient import _pump, _session, aio
 from tests.client.fake_server import FakeCluster
+
+
+@pytest.fixture
+def _impatient() -> None:
+    """Ask for the client's own patience with members: a test of silence."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no member of the scripted cluster be taken for dead: the machine is busy.
+
+    It serves from this very process, and has nothing to say of its own accord.
+    """
+    if "_impatient" not in request.fixturenames:
+        monkeypatch.setattr(_pump, "DEAD_AFTER_S", 60.0)
+        monkeypatch.setattr(_session, "GREET_S", 60.0)
 
 
 @pytest.fixture
