@@ -15,21 +15,12 @@ import dataclasses
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-__all__ = [
-    "CONTENDERS",
-    "HOLD_S",
-    "FailoverPeer",
-    "Peer",
-    "PeerFailed",
-    "PeerMissing",
-    "Run",
-]
+__all__ = ["HOLD_S", "FailoverPeer", "Peer", "PeerFailed", "PeerMissing", "Run"]
 
-#: How long a contended lock is held, so that another waits when it is released.
-HOLD_S: Final = 0.01
-#: How many tasks contend. A watch of etcd takes up to 100 ms until it tells of things
-#: at once; with so many, each has waited longer than that when its turn comes.
-CONTENDERS: Final = 16
+#: How long a contended lock is held, so that another waits when it is released. A watch
+#: of etcd takes up to 100 ms until it tells of things at once: held for less, its locks
+#: are handed over that much later.
+HOLD_S: Final = 0.15
 
 
 class PeerMissing(Exception):
