@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from tests.chaos.fault import Broken, Fault, variant
 from tests.chaos.rules import CLIENTS, Pair, Rule
-from tests.chaos.shapes import CUT, SHAPES, both_ways, cut_off, whole_majority
+from tests.chaos.shapes import CUT, SHAPES, both_ways, cut_off, in_whole_majorities
 
 if TYPE_CHECKING:
     import random
@@ -77,7 +77,7 @@ class _Partition(_OnNetwork):
         if len(nodes) < 2:
             return
         cuts = [*SHAPES[self.shape_name](nodes, rng)]
-        self._majority = whole_majority(nodes, cuts)
+        self._majority = in_whole_majorities(nodes, cuts)
         if self._majority and rng.random() < 0.5:
             away = [n for n in nodes if n not in self._majority]
             cuts += both_ways([CLIENTS], away)
@@ -94,7 +94,7 @@ class _Partition(_OnNetwork):
 
 def _see_it_answer(world: World, majority: list[int]) -> None:
     if not world.has_leader_within(majority, _ANSWERS_S):
-        raise Broken(f"nodes {majority} hear each other, and none leads the others")
+        raise Broken(f"most of nodes {majority} hear each other, and none leads them")
 
 
 class _Isolate(_OnNetwork):

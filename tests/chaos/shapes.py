@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.chaos.rules import Pair, Rule
 
-__all__ = ["CUT", "SHAPES", "both_ways", "cut_off", "whole_majority"]
+__all__ = ["CUT", "SHAPES", "both_ways", "cut_off", "in_whole_majorities"]
 
 CUT: Final = Rule(block=True)
 
@@ -31,13 +31,17 @@ def cut_off(node: int, nodes: Collection[int]) -> list[Pair]:
     return both_ways([node], [n for n in nodes if n != node])
 
 
-def whole_majority(nodes: Sequence[int], cuts: Collection[Pair]) -> list[int]:
-    """Return a majority among whose members nothing is cut; empty if there is none."""
+def in_whole_majorities(nodes: Sequence[int], cuts: Collection[Pair]) -> list[int]:
+    """Return who belongs to a majority among whose members nothing is cut.
+
+    There may be several, as around a bridge: which of them is led is left to them.
+    """
     needed = len(nodes) // 2 + 1
+    found: set[int] = set()
     for chosen in itertools.combinations(nodes, needed):
         if not any(pair in cuts for pair in itertools.permutations(chosen, 2)):
-            return [*chosen]
-    return []
+            found.update(chosen)
+    return sorted(found)
 
 
 def _symmetric(nodes: Sequence[int], rng: random.Random) -> list[Pair]:
