@@ -205,11 +205,11 @@ def test_tests_wait_for_events_and_not_for_time() -> None:
         (
             f"{file.name}:{getattr(node, 'lineno', 0)}"
             for file in under("tests/")
-            if not file.name.startswith(("tests/e2e/", "tests/chaos/"))
+            if not file.name.startswith(("tests/e2e/", "tests/chaos/", "tests/bench/"))
             for node in ast.walk(file.tree)
             if is_sleep(node)
         ),
-        "No sleep outside tests/e2e and tests/chaos; wait for the event itself:",
+        "No sleep outside tests/e2e, chaos and bench; wait for the event itself:",
     )
 
 
