@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
+from msgspec.structs import replace
 
 from tests.bench.environment import environment_of
 from tests.bench.options import Options, parse
-from tests.bench.parts import RATES, run_part
+from tests.bench.parts import RATES, PartFailed, run_part
 from tests.bench.plot import svg_of
 from tests.bench.record import Record, RecordError, json_of, read_records
 from tests.bench.report import report_of
@@ -32,28 +33,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         if options.records:
-            _tell(read_records(options.records), options)
-            return 0
-        codes = [_run(section, options) for section in options.sections]
+            record = read_records(options.records)
+            print(report_of(record))
+        else:
+            record = _measured(options)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except WorkloadFailed as failed:
+    except (PartFailed, WorkloadFailed) as failed:
         print(f"error: {failed}", file=sys.stderr)
         print("\n".join(getattr(failed, "__notes__", ())), file=sys.stderr)
         return 1
-    return max(codes)
-
-
-def _run(section: str, options: Options) -> int:
-    if section != RATES:
-        print(f"\n{section}:\n", flush=True)
-        return run_part(section)
-    _tell(_measured(options), options)
+    _write(record, options)
     return 0
 
 
 def _measured(options: Options) -> Record:
+    """Run the parts in turn; each prints its table when it is done."""
+    record = _empty(options)
+    for part in options.sections:
+        if part == RATES:
+            record = _with_rates(record, options)
+            print(report_of(record), flush=True)
+        else:
+            print(f"\n{part}\n", flush=True)
+            record = replace(record, rows=(*record.rows, *run_part(part)))
+    return record
+
+
+def _empty(options: Options) -> Record:
+    environment = environment_of(Path(tempfile.gettempdir()), {})
+    return Record(
+        environment, options.rounds, options.warm_up_s, options.measured_s, (), ()
+    )
+
+
+def _with_rates(record: Record, options: Options) -> Record:
     plan = Plan(
         [spec for spec in WORKLOADS if spec.name in options.measures],
         options.rounds,
@@ -63,18 +78,15 @@ def _measured(options: Options) -> Record:
     )
     outcome = uvloop.run(run_plan(plan, _say))
     _say("")
-    return Record(
-        environment_of(Path(tempfile.gettempdir()), outcome.versions),
-        plan.rounds,
-        plan.warm_up_s,
-        plan.measured_s,
-        tuple(outcome.turns),
-        tuple(outcome.left_out),
+    return replace(
+        record,
+        environment=replace(record.environment, versions=outcome.versions),
+        turns=tuple(outcome.turns),
+        left_out=tuple(outcome.left_out),
     )
 
 
-def _tell(record: Record, options: Options) -> None:
-    print(report_of(record))
+def _write(record: Record, options: Options) -> None:
     if options.json is not None:
         options.json.write_bytes(json_of(record))
     comparisons = Results(record.turns).comparisons()

@@ -17,6 +17,7 @@ import msgspec
 
 from tests.bench.environment import Environment
 from tests.bench.results import Results, Turn
+from tests.bench.sections import SectionRow
 
 __all__ = ["Record", "RecordError", "json_of", "read_records"]
 
@@ -35,6 +36,7 @@ class Record(msgspec.Struct, frozen=True):
         measured_s: Of each measurement.
         turns: Every run, in order.
         left_out: What could not be run, and why.
+        rows: Of the longer parts.
     """
 
     environment: Environment
@@ -43,6 +45,7 @@ class Record(msgspec.Struct, frozen=True):
     measured_s: float
     turns: tuple[Turn, ...]
     left_out: tuple[str, ...]
+    rows: tuple[SectionRow, ...] = ()
 
 
 def json_of(record: Record) -> bytes:
@@ -93,6 +96,7 @@ def read_records(files: Sequence[Path]) -> Record:
         last.measured_s,
         tuple(turns),
         tuple(dict.fromkeys(told for record in records for told in record.left_out)),
+        tuple(row for record in records for row in record.rows),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from tests.bench.goals import Figure
 from tests.bench.record import Record
 from tests.bench.results import OURS, Comparison, Results, Spread, Turn
+from tests.bench.sections import table_of
 
 __all__ = ["comparison_table", "report_of", "run_table"]
 
@@ -28,19 +29,17 @@ _TEXT_COLUMNS: Final = {"workload", "system", "against", "of", "goal", ""}
 def report_of(record: Record) -> str:
     """Return all of it: figures, comparison, what was left out, on what it ran."""
     results = Results(record.turns)
-    parts = [run_table(results)]
+    parts = []
+    if results.turns:
+        parts.append(run_table(results))
     if results.peers:
         parts.append(comparison_table(results.comparisons()))
+    if record.rows:
+        parts.append(table_of(record.rows))
     if record.left_out:
         parts.append("\n".join(["Not run:", *(f"* {s}" for s in record.left_out)]))
     parts.append(_footing(record))
     return "\n\n".join(parts)
-
-
-def _rounds(results: Results) -> str:
-    """Return how many runs a median is of, be it several records at once."""
-    counts = {len(results.of(measure, OURS)) for measure in results.measures}
-    return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
 def run_table(results: Results) -> str:
@@ -123,12 +122,23 @@ def _footing(record: Record) -> str:
     versions = ", ".join(f"{name} {what}" for name, what in on.versions.items())
     core = "compiled core" if on.is_core_compiled else "no compiled core"
     return (
-        f"Median of {_rounds(Results(record.turns))} rounds of {record.measured_s:g} s"
-        " each; us/op: processor time per operation of all processes.\n"
-        "Every write was found again after its run.\n"
-        f"{versions}; commit {on.commit or 'unknown'}, {core}; {on.python},"
-        f" {on.kernel}, {on.processors} processors ({on.processor}),"
+        f"{_how(record)}{versions}; commit {on.commit or 'unknown'}, {core};"
+        f" {on.python}, {on.kernel}, {on.processors} processors ({on.processor}),"
         f" {on.memory_mib} MiB, {on.file_system}; {on.date} UTC"
+    )
+
+
+def _how(record: Record) -> str:
+    """Say of how many runs a median is, be it several records at once."""
+    results = Results(record.turns)
+    counts = {len(results.of(measure, OURS)) for measure in results.measures}
+    if not counts:
+        return ""
+    rounds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    return (
+        f"Median of {rounds} rounds of {record.measured_s:g} s each; us/op: processor"
+        " time per operation of all processes.\nEvery write was found again after its"
+        " run.\n"
     )
 
 

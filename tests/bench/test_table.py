@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.bench.__main__ import main
 from tests.bench.goals import GOALS, Figure, figure_of, goal_of
@@ -16,6 +17,7 @@ from tests.bench.plot import svg_of
 from tests.bench.record import RecordError, json_of, read_records
 from tests.bench.report import report_of, run_table
 from tests.bench.results import OURS, Comparison, Results, spread_of
+from tests.bench.sections import SectionRow
 from tests.bench.workloads import WORKLOADS
 
 
@@ -132,10 +134,7 @@ def test_the_report_has_each_system_each_goal_and_what_was_left_out() -> None:
 
 
 def test_a_single_server_is_told_where_a_leader_is() -> None:
-    made = turn("redis", "put-64", 0)
-    single = type(made)(
-        *(made.system, made.measure, 0, 1, 1.0, 1.0, 1.0), {"server": 7}
-    )
+    single = structs.replace(turn("redis", "put-64", 0), cpu_us={"server": 7.0})
 
     line = run_table(Results([turn(OURS, "put-64", 0), single])).splitlines()[-1]
 
@@ -161,6 +160,17 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     (told,) = json.loads(file.read_bytes())["comparisons"]
     assert told["ratio"]["median"] == 1.5
     assert (told["goal"], told["is_met"]) == (">= 5x", False)
+
+
+def test_rows_of_longer_parts_are_kept_and_told(tmp_path: Path) -> None:
+    row = SectionRow("sizes", "per key", {"B": 612.0}, "<= 700 B", is_met=True)
+    record = structs.replace(record_of([]), rows=(row,))
+    file = tmp_path / "bench.json"
+    file.write_bytes(json_of(record))
+
+    assert read_records([file, file]).rows == (row, row)
+    assert "per key" in report_of(record)
+    assert "Median of" not in report_of(record), "there were no rates"
 
 
 def test_records_read_as_one_never_share_a_round(tmp_path: Path) -> None:
