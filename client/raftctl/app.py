@@ -19,6 +19,7 @@ from raftclient import RaftError, aio
 from raftctl.exit_codes import ExitCode, failure_of
 from raftctl.options import Settings, settings_of
 from raftctl.output import Output
+from raftctl.stopper import Stopper
 
 __all__ = ["App", "claimant", "pass_app"]
 
@@ -60,22 +61,15 @@ class App:
         try:
             with asyncio.Runner(loop_factory=new_loop) as runner:
                 return runner.run(self._connected(work, ttl_s))
+        except asyncio.CancelledError:  # by Ctrl-C: nobody else cancels all of it
+            raise KeyboardInterrupt from None
         except RaftError as error:
             raise failure_of(error, self.settings.endpoints) from error
 
     async def _connected(
         self, work: Callable[[aio.Client], Awaitable[T]], ttl_s: float
     ) -> T:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None, "run by a task"
-        told: list[signal.Signals] = []
-
-        def stop() -> None:
-            told.append(signal.SIGTERM)
-            task.cancel()
-
-        loop.add_signal_handler(signal.SIGTERM, stop)
+        stopper = Stopper()
         try:
             async with aio.connect(
                 self.settings.endpoints,
@@ -85,7 +79,7 @@ class App:
             ) as client:
                 return await work(client)
         except asyncio.CancelledError:
-            if told:
+            if stopper.told is signal.SIGTERM:
                 raise click.exceptions.Exit(ExitCode.TERMINATED) from None
             raise
 

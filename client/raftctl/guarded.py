@@ -33,6 +33,7 @@ from raftctl.durations import parse_duration_s
 from raftctl.exit_codes import ExitCode, Failure
 from raftctl.guard import boottime_s
 from raftctl.params import TextType
+from raftctl.stopper import listen_again
 
 __all__ = [
     "ON_LOST",
@@ -256,6 +257,7 @@ def _signals_to(group: int) -> Iterator[None]:
     finally:
         for number in _PASSED_ON:
             loop.remove_signal_handler(number)
+        listen_again()  # what is left to do, as giving back, ends in good order
 
 
 @contextmanager

@@ -149,6 +149,38 @@ def test_signals_are_passed_on_to_the_command(drive: Drive) -> None:
     assert process.wait() == 0
 
 
+_GIVES_BACK = """
+import asyncio, signal, sys
+from raftctl.guarded import Claim, OnLost, run_guarded
+from raftctl.stopper import Stopper
+
+async def work():
+    stopper = Stopper()
+    await run_guarded(["true"], {}, Claim(60, lambda: 60, asyncio.Event()), OnLost())
+    signal.raise_signal(signal.Signals(int(sys.argv[1])))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("given back", stopper.told.name)
+
+asyncio.run(work())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_behind_the_command_lets_it_be_given_back(
+    number: signal.Signals,
+) -> None:
+    """The guard's way to treat signals ends with the command, and so does its own."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _GIVES_BACK, str(number.value)],
+        capture_output=True,
+        check=False,
+    )
+    assert ran.stdout.decode() == f"given back {number.name}\n"
+    assert b"CancelledError" in ran.stderr
+
+
 def test_killed_guard_takes_the_command_with_it(drive: Drive) -> None:
     process = drive(*STUBBORN)
     child = pid_line(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -129,6 +130,22 @@ def test_ctrl_c_is_code_130_and_only_ends_the_line(ctl: Ctl, spawn: Spawn) -> No
     watch.send_signal(2)
     _, err = watch.communicate()
     assert (watch.returncode, err) == (ExitCode.INTERRUPTED, b"\n")
+
+
+def test_ctrl_c_stays_ignored_where_a_shell_ignored_it(ctl: Ctl, spawn: Spawn) -> None:
+    """As in ``raftctl watch ... &``: SIGINT comes first if it counts at all."""
+    ctl("put", "ign/a", "1")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        watch = spawn("watch", "--prefix", "ign/", "--initial")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert watch.stdout is not None
+    watch.stdout.readline()
+    watch.send_signal(signal.SIGINT)
+    watch.send_signal(signal.SIGTERM)
+    watch.communicate()
+    assert watch.returncode == ExitCode.TERMINATED
 
 
 def test_a_reader_that_leaves_is_no_traceback(ctl: Ctl, spawn: Spawn) -> None:
