@@ -108,6 +108,13 @@ class ZooKeeper(Driven):
         is_whole = sorted(modes) == [b"follower", b"follower", b"leader"]
         return modes.index(b"leader") if is_whole else None
 
+    def rest(self) -> None:
+        """Leave the servers alone: idle, they use no time that could be measured.
+
+        Stopped for longer than ``syncLimit`` allows, they would elect a leader anew
+        when they go on, in the midst of a run.
+        """
+
     async def heat(self) -> None:
         """See ``Driven``."""
         if not self._heat_s:
