@@ -27,7 +27,7 @@ class Roles:
     Attributes:
         leader: Its number from 0.
         pids: All of them, by what they do: "leader", "follower 1", ... or "server".
-        endpoints: For clients, in the order that is best for the load program.
+        endpoints: Those with which the load program is fastest.
     """
 
     leader: int
