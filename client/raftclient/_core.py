@@ -55,6 +55,10 @@ class Core:
         self._watching: dict[Subscription, tuple[Session, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._holding: set[Held] = set()
+        self._watched: set[Held] = set()
+        self._draining: dict[Call, None] = {}
+        self._new_future: Final = self.loop.create_future
+        self._now_s: Final = self.loop.time
         self._is_closed = False
 
     @property
@@ -88,19 +92,21 @@ class Core:
             request.fences.extend(fences_to_wire(fences))
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         wait_s = math.inf if waits_s is None else waits_s
+        waits = wait_s > 0.0
+        future: asyncio.Future[StreamReply] = self._new_future()
         call = Call(
             request,
-            self.loop.create_future(),
-            self.loop.time() + limit_s + wait_s,
+            future,
+            self._now_s() + limit_s + wait_s,
             is_write=True,
-            waits=wait_s > 0.0,
+            waits=waits,
             held=held,
             orphan=orphan,
         )
-        if held is not None:
-            _bind(call, held, self.call_soon)
-        self._lane(call.waits).submit(call)
-        return call.future
+        if held is not None and held not in self._watched:
+            self._watch_over(held)
+        self._lane(waits).submit(call)
+        return future
 
     def post(self, request: StreamRequest, *, beside_waits: bool = False) -> None:
         """Send a write whose answer nobody waits for: something is given back.
@@ -121,14 +127,10 @@ class Core:
     ) -> asyncio.Future[StreamReply]:
         """Send a linearizable read; the future ends with its answer or a RaftError."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        call = Call(
-            request,
-            self.loop.create_future(),
-            self.loop.time() + limit_s,
-            is_write=False,
-        )
+        future: asyncio.Future[StreamReply] = self._new_future()
+        call = Call(request, future, self._now_s() + limit_s, is_write=False)
         self._lane(False).submit(call)
-        return call.future
+        return future
 
     async def unary(self, request: Message, timeout_s: float | None) -> Any:
         """Make a repeatable call to any member."""
@@ -139,6 +141,10 @@ class Core:
         if not self._is_closed and self.shared.endpoints.wants_members():
             self.spawn(self.shared.unary.ask_members())
         return response
+
+    def claim_now(self) -> Held | None:
+        """Return the lease of the main session; None = none is open."""
+        return self._live_main().held
 
     async def claim(self, timeout_s: float | None) -> Held:
         """Return the lease of the main session, opening one if need be.
@@ -163,6 +169,27 @@ class Core:
     def drop(self, held: Held) -> None:
         """It was given back; one that is not there is no error."""
         self._holding.discard(held)
+        self._watched.discard(held)
+
+    def _watch_over(self, held: Held) -> None:
+        """End the calls that are a part of a claim when it is lost.
+
+        One listener for all of them: one for each call took 5 us of it.
+        """
+        self._watched.add(held)
+
+        def end_calls() -> None:
+            self._watched.discard(held)
+            for call in self._calls():
+                if call.held is held:
+                    call.fail(held.error(may_be_applied=call.may_be_applied))
+
+        held.on_lost(lambda: self.call_soon(end_calls))
+
+    def _calls(self) -> list[Call]:
+        sessions = [*([self._main] if self._main is not None else []), *self._sides]
+        found = [call for session in sessions for call in session.window.calls()]
+        return [*found, *self._draining]
 
     # --- watches -----------------------------------------------------------------
 
@@ -227,10 +254,8 @@ class Core:
 
     def _lane(self, waits: bool) -> Session:
         lane = self._waiting if waits else self._plain
-        if lane is not None:
-            lane.check()
-            if lane.over is None and not lane.window.is_held_up():
-                return lane
+        if lane is not None and lane.takes_more():
+            return lane
         main = self._live_main()
         if main.window.is_held_up():
             self._close_idle_sides()
@@ -276,15 +301,16 @@ class Core:
             for call in drained:
                 call.fail(_end_of(call, why))
         elif drained:
-            self.spawn(
-                _drain.settle_all(
-                    self.shared.unary,
-                    session.held.id,
-                    session.key,
-                    drained,
-                    self._send_anew,
-                )
-            )
+            self._draining.update(dict.fromkeys(drained))
+            self.spawn(self._drain(session.held.id, session.key, drained))
+
+    async def _drain(self, session_id: int, key: bytes, calls: Sequence[Call]) -> None:
+        unary = self.shared.unary
+        try:
+            await _drain.settle_all(unary, session_id, key, calls, self._send_anew)
+        finally:
+            for call in calls:
+                del self._draining[call]
 
     def _send_anew(self, call: Call) -> None:
         """Send what was certainly not applied, under a number of another session."""
@@ -297,19 +323,6 @@ class Core:
             self._lane(call.waits).submit(call)
         except RaftError as error:  # closed meanwhile
             call.fail(error)
-
-
-def _bind(
-    call: Call, held: Held, call_soon: Callable[[Callable[[], None]], None]
-) -> None:
-    def fail() -> None:
-        call.fail(held.error(may_be_applied=call.may_be_applied))
-
-    def lost() -> None:
-        call_soon(fail)
-
-    held.on_lost(lost)
-    call.future.add_done_callback(lambda _: held.forget(lost))
 
 
 def _ignore(done: asyncio.Future[StreamReply]) -> None:

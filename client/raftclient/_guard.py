@@ -13,8 +13,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from raftclient._held import Claim
     from raftclient.errors import RaftError
 
@@ -33,13 +31,12 @@ class BodyGuard:
         self._loop: Final = asyncio.get_running_loop()
         self._is_inside = True
         self._has_cancelled = False
-        self._noticed: Final[Callable[[], None]] = self._tell_loop
-        claim.on_lost(self._noticed)
+        claim.on_lost(self._tell_loop)
 
     def leave(self, exc_type: type[BaseException] | None) -> RaftError | None:
         """End the watch; returns the error that the block ends with, if it is ours."""
         self._is_inside = False
-        self._claim.forget(self._noticed)
+        self._claim.forget(self._tell_loop)
         if self._has_cancelled and self._task.uncancel() > self._cancelling:
             return None  # somebody else wants the task to end, too
         if exc_type is None or (

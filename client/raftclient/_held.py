@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Claim", "Held"]
 
+_GIVEN_BACK: Final = LeaseLost("it was given back", reason="NOT_HOLDER")
+"""Stands for the error of its own that a claim makes when somebody asks for it."""
+
 
 class Claim:
     """Something held, with what it hangs on; safe on any thread."""
@@ -32,8 +35,7 @@ class Claim:
         self._lost: RaftError | None = None
         self._lock: Final = threading.Lock()
         self._listeners: dict[Callable[[], None], None] = {}
-        if parent is not None:
-            parent.on_lost(self._lose_with_parent)
+        self._is_told_by_parent = False
 
     @property
     def remaining_s(self) -> float:
@@ -44,9 +46,13 @@ class Claim:
 
     def is_lost(self) -> bool:
         """Tell whether it must count as lost, from now on for ever."""
-        if self._lost is None and self.parent is not None and self.parent.is_lost():
-            self._lose_with_parent()  # a listener may still be on its way
-        return self._lost is not None
+        if self._lost is not None:
+            return True
+        parent = self.parent
+        if parent is None or not parent.is_lost():
+            return False
+        self._lose_with_parent()  # nobody may have listened, or not yet been told
+        return True
 
     def check(self) -> None:
         """Raise unless it is safe to go on.
@@ -65,6 +71,8 @@ class Claim:
         """
         lost = self._lost
         assert lost is not None, f"{self.what} is not lost"
+        if lost is _GIVEN_BACK:
+            lost = LeaseLost(f"{self.what} was given back", reason="NOT_HOLDER")
         if not may_be_applied:
             return lost.fresh()
         return type(lost)(
@@ -85,17 +93,24 @@ class Claim:
         """It was given back: nobody is told, and it no longer hangs on anything."""
         with self._lock:
             self._listeners.clear()
-        if self.parent is not None:
+            if self._lost is None:
+                self._lost = _GIVEN_BACK
+            is_told, self._is_told_by_parent = self._is_told_by_parent, False
+        if is_told and self.parent is not None:
             self.parent.forget(self._lose_with_parent)
-        self.lose(LeaseLost(f"{self.what} was given back", reason="NOT_HOLDER"))
 
     def on_lost(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when it is lost, at once if it is; it must not block."""
         with self._lock:
-            if self._lost is None:
+            is_lost = self._lost is not None
+            if not is_lost:
                 self._listeners[listener] = None
-                return
-        listener()
+            is_first = not (is_lost or self._is_told_by_parent)
+            self._is_told_by_parent = True
+        if is_lost:
+            listener()
+        elif is_first and self.parent is not None:
+            self.parent.on_lost(self._lose_with_parent)
 
     def forget(self, listener: Callable[[], None]) -> None:
         """Take a listener back; one that is gone is no error."""
@@ -138,9 +153,12 @@ class Held(Claim):
 
     def is_lost(self) -> bool:
         """Tell whether it must count as lost, from now on for ever."""
-        if self._lost is None and boottime_s() >= self._deadline_s:
-            self._expire()
-        return super().is_lost()
+        if self._lost is None:
+            if boottime_s() >= self._deadline_s:
+                self._expire()
+            if self.parent is not None:
+                return super().is_lost()
+        return self._lost is not None
 
     def renew(self, sent_s: float, ttl_ms: int) -> None:
         """Count from the sending of a renewal that was granted."""

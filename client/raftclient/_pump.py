@@ -83,8 +83,10 @@ class Pump:
     def wake(self) -> None:
         """There is something to send."""
         waker = self._waker
-        if waker is not None and not waker.done():
-            waker.set_result(None)
+        if waker is not None:
+            self._waker = None
+            if not waker.done():
+                waker.set_result(None)
 
     def begin(self, tag: int, subscription: Subscription) -> None:
         """Queue the request of a watch, in line with all others."""
@@ -123,8 +125,8 @@ class Pump:
                 message = b"".join((message or b"", *self._control))
                 self._control.clear()
             if message is None:
-                self._waker = self._loop.create_future()
-                await self._waker
+                waker = self._waker = self._loop.create_future()
+                await waker
                 continue
             try:
                 await self.stream.send(message)

@@ -44,16 +44,17 @@ async def reserve(
     timeout_s: float | None,
 ) -> list[ReservedJob]:
     """See ``QueueCalls.reserve``."""
-    body = queues_pb2.ReserveJobsRequest(
-        queues=[
-            queues_pb2.QueueWeight(queue=name, weight=weight)
-            for name, weight in queues.items()
-        ],
-        worker=worker or core.shared.claimant,
-        jobs_max=jobs_max,
-        reservation_ms=None if reservation_s is None else to_ms(reservation_s),
-        types=types,
-    )
+    wanted = queues_pb2.ReserveJobsRequest()
+    for name, weight in queues.items():
+        queue = wanted.queues.add()
+        queue.queue = name
+        queue.weight = weight
+    wanted.worker = worker or core.shared.claimant
+    wanted.jobs_max = jobs_max
+    if reservation_s is not None:
+        wanted.reservation_ms = to_ms(reservation_s)
+    if types:
+        wanted.types.extend(types)
 
     def give_back(reply: StreamReply) -> None:
         for found in reply.reserve_jobs.jobs:
@@ -61,11 +62,13 @@ async def reserve(
 
     end_s = math.inf if wait_s is None else core.loop.time() + wait_s
     while True:
-        held, body.lease_id = await held_of(core, lease, timeout_s)
+        held, wanted.lease_id = await held_of(core, lease, timeout_s)
         slice_s = min(SLICE_S, max(0.0, end_s - core.loop.time()))
-        body.wait_ms = to_ms(slice_s)
+        wanted.wait_ms = to_ms(slice_s)
+        request = StreamRequest()
+        request.reserve_jobs.CopyFrom(wanted)
         reply = await core.write(
-            StreamRequest(reserve_jobs=body),
+            request,
             timeout_s,
             held=held,
             waits_s=slice_s,

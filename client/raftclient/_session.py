@@ -26,7 +26,7 @@ from raftclient._pump import Pump
 from raftclient._status import SESSION_OVER_REASONS
 from raftclient._stream import Stream, StreamEnded
 from raftclient._unary import Backoff, closed
-from raftclient._window import Window
+from raftclient._window import BACKLOG_MAX, Window
 from raftclient.errors import (
     InternalError,
     LimitExceeded,
@@ -90,9 +90,10 @@ class Session:
     def submit(self, call: Call) -> None:
         """Put a call on its way; its future gets the answer."""
         window = self.window
-        if not len(window):
+        waiting = len(window)
+        if not waiting:
             self._owed_from_now()
-        elif window.is_full:
+        elif waiting >= BACKLOG_MAX and window.is_full:
             call.fail(LimitExceeded("too many calls wait for room in this client"))
             return
         window.add(call)
@@ -106,6 +107,13 @@ class Session:
         """Notice that its lease has run out, whatever else has had time to run."""
         if self.held is not None and self.held.is_lost():
             self._lost_here()
+
+    def takes_more(self) -> bool:
+        """Tell whether it lives, and no long wait takes up half of its room."""
+        held = self.held
+        if held is not None and held.is_lost():
+            self._lost_here()
+        return self.over is None and not self.window.is_held_up()
 
     async def opened(self) -> Held:
         """Wait until the session is open, and return its lease."""
@@ -280,7 +288,7 @@ class Session:
     def _wake(self) -> None:
         if self._pump is not None:
             self._pump.wake()
-        if not self._wanted.is_set():
+        else:  # while a pump runs it is set: ``_run`` alone clears it, before it waits
             self._wanted.set()
 
     def _owed_from_now(self) -> None:

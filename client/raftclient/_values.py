@@ -70,7 +70,10 @@ async def held_of(
     """
     if isinstance(lease, int):
         return None, lease
-    held = await core.claim(timeout_s) if lease is None else lease.held
+    if lease is None:
+        held = core.claim_now() or await core.claim(timeout_s)
+    else:
+        held = lease.held
     held.check()
     return held, held.id
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from raftclient._wire import acknowledged_field, encode_request
 from raftclient.errors import InvalidRequest
 
@@ -36,12 +38,13 @@ REQUEST_BYTES_MAX: Final = 15 * 1024 * 1024
 """No member takes a longer message (16 MiB), so that it would be sent for ever."""
 SPAN_MAX: Final = 4096
 """The server keeps so many answers; more would be refused for lack of room."""
+_HELD_UP_SPAN_MIN: Final = SPAN_MAX // 2
 UNANSWERED_BYTES_MAX: Final = 16 * 1024 * 1024
 BACKLOG_MAX: Final = 100_000
 """Calls of this process that wait for room; beyond it they are refused at once."""
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One request on its way, and who waits for it.
 
     Attributes:
@@ -53,44 +56,20 @@ class Call:
         unsettled_sends: How often it was sent without having been refused since. A
             refusal speaks of one sending only: what an earlier stream took may have
             been applied all the same.
+        is_dropped: It is not to be sent any more.
     """
 
-    __slots__ = (
-        "deadline_s",
-        "future",
-        "held",
-        "is_dropped",
-        "is_write",
-        "orphan",
-        "request",
-        "tag",
-        "unsettled_sends",
-        "waits",
-        "wire",
-    )
-
-    def __init__(
-        self,
-        request: StreamRequest,
-        future: asyncio.Future[StreamReply],
-        deadline_s: float,
-        *,
-        is_write: bool,
-        waits: bool = False,
-        held: Held | None = None,
-        orphan: Callable[[StreamReply], None] | None = None,
-    ) -> None:
-        self.request = request
-        self.future = future
-        self.deadline_s = deadline_s
-        self.is_write = is_write
-        self.waits = waits
-        self.held = held
-        self.orphan = orphan
-        self.tag = 0
-        self.wire = b""
-        self.unsettled_sends = 0
-        self.is_dropped = False
+    request: StreamRequest
+    future: asyncio.Future[StreamReply]
+    deadline_s: float
+    is_write: bool
+    waits: bool = False
+    held: Held | None = None
+    orphan: Callable[[StreamReply], None] | None = None
+    tag: int = 0
+    wire: bytes = b""
+    unsettled_sends: int = 0
+    is_dropped: bool = False
 
     @property
     def may_be_applied(self) -> bool:
@@ -143,7 +122,7 @@ class Window:
 
     def is_held_up(self) -> bool:
         """Tell whether a long wait at the lower end takes up half of the room."""
-        if self._last - self._floor < SPAN_MAX // 2:
+        if self._last - self._floor < _HELD_UP_SPAN_MIN:
             return False
         oldest = next(iter(self._unanswered.values()), None)
         return oldest is not None and oldest.waits
@@ -246,9 +225,13 @@ class Window:
             self.settle()
         return late, earliest_s
 
+    def calls(self) -> list[Call]:
+        """Return what is unanswered or waits for room, in order."""
+        return [*self._unanswered.values(), *self._backlog]
+
     def take_all(self) -> list[Call]:
         """Empty the window: the session is over."""
-        calls = [*self._unanswered.values(), *self._backlog]
+        calls = self.calls()
         self._unanswered.clear()
         self._backlog.clear()
         self._unsent.clear()

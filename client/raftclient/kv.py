@@ -180,17 +180,22 @@ class KvCalls:
             Compacted: ``at_revision`` is no longer kept.
             Unavailable: Nobody could answer in time: try again.
         """
-        body = kv_pb2.GetKeyRequest(key=as_bytes(key), at_revision=at_revision or 0)
+        request = StreamRequest()
+        body = request.get_key
+        body.key = key if isinstance(key, bytes) else as_bytes(key)
+        if at_revision is not None:
+            body.at_revision = at_revision
         if stale:
             body.read.stale = True
             body.read.min_revision = min_revision or 0
             answer = await self._core.unary(body, timeout_s)
+            age_ms = answer.header.age_ms
         else:
-            request = StreamRequest(get_key=body)
             answer = (await self._core.read(request, timeout_s)).get_key
+            age_ms = 0
         if not answer.found:
             return None
-        return key_value_from_wire(answer.key_value, answer.header.age_ms)
+        return key_value_from_wire(answer.key_value, age_ms)
 
     def range(
         self,

@@ -141,6 +141,7 @@ class Lock:
     def __init__(self, core: Core, body: locks_pb2.AcquireLockRequest) -> None:
         self._core: Final = core
         self._body: Final = body
+        self._waits_s: Final = body.wait_ms / 1000 if body.HasField("wait_ms") else None
         self._lease: LeaseRef | None = None
         self._on_lost: Callable[[], None] | None = None
         self._is_busy = False
@@ -195,15 +196,16 @@ class Lock:
 
     async def _acquire(self, timeout_s: float | None) -> Grant:
         held, lease_id = await held_of(self._core, self._lease, timeout_s)
-        request = StreamRequest(acquire_lock=self._body)
+        request = StreamRequest()
         body = request.acquire_lock
+        body.CopyFrom(self._body)
         body.lease_id = lease_id
         try:
             reply = await self._core.write(
                 request,
                 timeout_s,
                 held=held,
-                waits_s=body.wait_ms / 1000 if body.HasField("wait_ms") else None,
+                waits_s=self._waits_s,
                 orphan=self._give_back,
             )
         except (asyncio.CancelledError, OutcomeUnknown):
@@ -336,8 +338,11 @@ class LockCalls:
 
 
 def _release_request(name: str, token: int) -> StreamRequest:
-    body = locks_pb2.ReleaseLockRequest(name=name, token=token)
-    return StreamRequest(release_lock=body)
+    request = StreamRequest()
+    body = request.release_lock
+    body.name = name
+    body.token = token
+    return request
 
 
 def _info(found: locks_pb2.Lock) -> LockInfo:

@@ -23,7 +23,7 @@ from raftclient.jobs import (
     states_to_wire,
 )
 from raftclient.queue_info import QueueInfo, QueueOptions, options_to_wire, queue_info
-from raftclient.specs import JobOptions, JobSpec
+from raftclient.specs import JobOptions, JobSpec, fill_job
 from raftpb.v1 import queues_pb2
 from raftpb.v1.sessions_pb2 import StreamRequest
 
@@ -74,9 +74,13 @@ class Queue:
             OutcomeUnknown: Sent, and not answered in time; with a ``job_id`` of your
                 own it is safe to try again.
         """
-        spec = JobSpec(payload, **options)
-        (job,) = await self.enqueue_many([spec], fences=fences, timeout_s=timeout_s)
-        return job
+        request = StreamRequest()
+        wire = request.enqueue_jobs.jobs.add()
+        wire.queue = self.name
+        fill_job(wire, payload, options)
+        reply = await self._core.write(request, timeout_s, fences=fences)
+        (job,) = reply.enqueue_jobs.jobs
+        return _enqueued(job)
 
     async def enqueue_many(
         self,
@@ -96,10 +100,7 @@ class Queue:
         )
         request = StreamRequest(enqueue_jobs=body)
         reply = await self._core.write(request, timeout_s, fences=fences)
-        return [
-            EnqueuedJob(each.job_id, state_from_wire(each.state), each.existed)
-            for each in reply.enqueue_jobs.jobs
-        ]
+        return [_enqueued(each) for each in reply.enqueue_jobs.jobs]
 
     async def reserve(
         self,
@@ -332,3 +333,7 @@ class QueueCalls:
             types=types,
             timeout_s=timeout_s,
         )
+
+
+def _enqueued(found: queues_pb2.EnqueuedJob) -> EnqueuedJob:
+    return EnqueuedJob(found.job_id, state_from_wire(found.state), found.existed)

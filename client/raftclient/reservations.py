@@ -129,16 +129,17 @@ class Reservation:
             ReservationLost: Another worker may have it: nothing was applied.
             JobFinal: The job has ended otherwise: nothing was applied.
         """
-        body = queues_pb2.CompleteJobRequest(
-            job_id=self.job_id,
-            token=self.token,
-            result=as_bytes(result),
-            ops=ops_to_wire(ops),
-        )
-        request = StreamRequest(complete_job=body)
+        request = StreamRequest()
+        body = request.complete_job
+        body.job_id = self.job_id
+        body.token = self.token
+        if result:
+            body.result = as_bytes(result)
+        if ops:
+            body.ops.extend(ops_to_wire(ops))
         reply = await self._core.write(request, timeout_s, fences=fences)
         self._end()
-        return results_from_wire(reply.complete_job.results)
+        return results_from_wire(reply.complete_job.results) if ops else ()
 
     async def fail(
         self,
@@ -210,7 +211,7 @@ class ReservedJob(Reservation):
         self.type: Final = found.type
         self.payload: Final = found.payload
         self.content_type: Final = found.content_type
-        self.meta: Final = dict(found.meta)
+        self.meta: Final = dict(found.meta) if found.meta else {}
         self.client_id: Final = found.client_id
         self.attempt: Final = found.attempt
         """Failed attempts before this one."""
@@ -228,6 +229,7 @@ class ReservedJob(Reservation):
             lost_class=ReservationLost,
             parent=parent,
         )
+        self._is_kept = False
 
     def __repr__(self) -> str:
         return f"<ReservedJob {self.job_id} of {self.queue!r}>"
@@ -252,6 +254,7 @@ class ReservedJob(Reservation):
         if on_lost is not None:
             self.held.on_lost(on_lost)
         request = queues_pb2.ExtendJobRequest(job_id=self.job_id, token=self.token)
+        self._is_kept = True
         self._core.hold(self.held)
         KEEPER.add(
             self.held,
@@ -262,8 +265,9 @@ class ReservedJob(Reservation):
 
     def let_go(self) -> None:
         """Extend it no longer: the job comes back when the reservation ends."""
-        KEEPER.remove(self.held)
-        self._core.drop(self.held)
+        if self._is_kept:
+            KEEPER.remove(self.held)
+            self._core.drop(self.held)
         self.held.give_back()
 
     def _extended(self, answer: Any) -> int:

@@ -27,6 +27,7 @@ __all__ = [
     "backoff_from_wire",
     "backoff_to_wire",
     "check_options",
+    "fill_job",
 ]
 
 
@@ -140,7 +141,8 @@ class JobSpec:
     __slots__ = ("_wire",)
 
     def __init__(self, payload: Data, **options: Unpack[JobOptions]) -> None:
-        self._wire: Final = _to_wire(as_bytes(payload), options)
+        self._wire: Final = _Wire()
+        fill_job(self._wire, payload, options)
 
     def to_wire(self, queue: str) -> txn_pb2.JobSpec:
         """Return the API's message for a queue."""
@@ -171,9 +173,19 @@ def check_options(kind: type, options: Mapping[str, object]) -> None:
         raise InvalidRequest(f"there is no option {unknown[0]!r}")
 
 
-def _to_wire(payload: bytes, options: JobOptions) -> txn_pb2.JobSpec:
-    check_options(JobOptions, options)
-    wire = _Wire(payload=payload)
+def fill_job(wire: txn_pb2.JobSpec, payload: Data, options: JobOptions) -> None:
+    """Fill the API's message, all but its queue.
+
+    Raises:
+        InvalidRequest: There is no such option.
+    """
+    wire.payload = as_bytes(payload)
+    if options:
+        check_options(JobOptions, options)
+        _fill_options(wire, options)
+
+
+def _fill_options(wire: txn_pb2.JobSpec, options: JobOptions) -> None:
     given: Mapping[str, object] = {**options}
     for name in _SAME:
         if name in given:
@@ -200,4 +212,3 @@ def _to_wire(payload: bytes, options: JobOptions) -> txn_pb2.JobSpec:
         wire.unique.until = _UNTILS[unique.until]
         wire.unique.window_ms = to_ms(unique.window_s)
         wire.unique.on_conflict = _CONFLICTS[unique.on_conflict]
-    return wire
