@@ -23,7 +23,7 @@ from tests.bench.sections import SectionRow
 __all__ = ["LONGER", "PARTS", "RATES", "PartFailed", "run_part"]
 
 RATES: Final = "rates"
-LONGER: Final = ("failover", "sizes", "growth", "soak")
+LONGER: Final = ("failover", "sizes", "growth", "scale", "soak")
 PARTS: Final = (RATES, *LONGER)
 _ROOT: Final = Path(__file__).resolve().parents[2]
 

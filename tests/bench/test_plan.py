@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.bench.made_up import MadeUp
 from tests.bench.options import parse
+from tests.bench.parts import LONGER
 from tests.bench.rounds import Outcome, Plan, run_steps, started, steps_of
 from tests.bench.workloads import WORKLOADS, Spec
 
@@ -172,3 +175,12 @@ def test_a_wrong_argument_is_one_sentence(
     assert told.out == ""
     assert told.err.startswith("error: ")
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", LONGER)
+def test_each_longer_part_is_a_program_that_writes_its_rows(part: str) -> None:
+    asked = [sys.executable, "-m", f"tests.bench.{part}", "--help"]
+
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+    assert "--json FILE" in told
