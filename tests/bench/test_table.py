@@ -212,13 +212,17 @@ def test_the_program_shows_records_and_draws_them(
 
 
 def test_in_the_plot_better_is_to_the_right_whatever_is_compared() -> None:
-    def end_of(measure: str, ratio: float) -> float:
-        spread = spread_of([ratio])
-        text = svg_of([Comparison(measure, "etcd", spread, spread, spread)], "")
-        bar = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', text)
-        ((left, width),) = bar
-        return float(left) + float(width)
+    drawn = [("put-64", 2.0), ("put-1", 0.25), ("put-1", 4.0)]
+    made = [
+        Comparison(measure, "etcd", spread, spread, spread)
+        for measure, spread in ((m, spread_of([ratio])) for m, ratio in drawn)
+    ]
 
-    assert end_of("put-64", 4.0) > end_of("put-64", 2.0)
-    assert end_of("put-1", 0.25) > end_of("put-1", 0.5), "a latency"
-    assert end_of("put-1", 0.25) == end_of("handover", 0.25)
+    bars = re.findall(
+        r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg_of(made, "")
+    )
+
+    (rate, faster, slower) = [(float(x), float(x) + float(px)) for x, px in bars]
+    assert rate[0] == faster[0], "both begin where the two are the same"
+    assert faster[1] > rate[1], "a quarter of the time is better than twice the rate"
+    assert slower[1] == pytest.approx(rate[0], abs=0.2), "four times as slow"
