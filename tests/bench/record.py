@@ -66,7 +66,7 @@ def json_of(record: Record) -> bytes:
 
 
 def read_records(files: Sequence[Path]) -> Record:
-    """Read records as one; the environment is the last one's.
+    """Read records as one; the environment is the last one's, with every commit.
 
     Args:
         files: At least one.
@@ -88,9 +88,10 @@ def read_records(files: Sequence[Path]) -> Record:
         for record in records
         for name, version in record.environment.versions.items()
     }
+    commits = ", ".join(dict.fromkeys(each.environment.commit for each in records))
     last = records[-1]
     return Record(
-        msgspec.structs.replace(last.environment, versions=versions),
+        msgspec.structs.replace(last.environment, versions=versions, commit=commits),
         last.rounds,
         last.warm_up_s,
         last.measured_s,

@@ -177,13 +177,16 @@ def test_records_read_as_one_never_share_a_round(tmp_path: Path) -> None:
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for file, theirs in zip(files, (10, 1000), strict=True):
         made = [*turns(OURS, "put-64", [100]), *turns("etcd", "put-64", [theirs])]
-        file.write_bytes(json_of(record_of(made, "redis: install it")))
+        record = record_of(made, "redis: install it")
+        on = structs.replace(record.environment, commit=f"of {file.stem}")
+        file.write_bytes(json_of(structs.replace(record, environment=on)))
 
     record = read_records(files)
 
     (comparison,) = Results(record.turns).comparisons()
     assert (comparison.ratio.low, comparison.ratio.high) == (0.1, 10)
     assert record.left_out == ("redis: install it",)
+    assert record.environment.commit == "of a, of b"
 
 
 def test_what_is_no_record_is_named(tmp_path: Path) -> None:
