@@ -57,7 +57,8 @@ class Write:
         to_command: From the request and the caller's session, 0 = none; the session is
             what a lease id of 0 stands for.
         fill: Must not need the state, unless ``needs_state`` says so of the result.
-        bind: Makes the call of one request, where its answer depends on the request.
+        bind: Makes the call of one request, where its answer depends on the request;
+            from the request and its command.
         needs_state: Tells whether ``fill`` looks at the state for this result; a
             refusal of ``fill`` is then the answer.
         mend: Translates a refusal back, where the command is not the request's own.
@@ -68,7 +69,7 @@ class Write:
     field: str
     to_command: Callable[[Any, int], AnyCommand | Refusal]
     fill: Fill
-    bind: Callable[[Any], Write] | None = None
+    bind: Callable[[Any, Any], Write] | None = None
     needs_state: Callable[[Any], bool] | None = None
     mend: Callable[[Refusal], Refusal] | None = None
     is_large: Callable[[Any], bool] | None = None

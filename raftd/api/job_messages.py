@@ -44,10 +44,16 @@ def fill_enqueued(
 ) -> None:
     """Write what became of the jobs of an enqueue."""
     response.SetInParent()
+    # Fields are set one by one, and only if they say something: each costs.
+    add = response.jobs.add
     for job, state, existed in zip(
         result.ids, result.states, result.existed, strict=True
     ):
-        response.jobs.add(job_id=job, state=state_of(state), existed=existed)
+        message = add()
+        message.job_id = job
+        message.state = state_of(state)
+        if existed:
+            message.existed = True
 
 
 def fill_reserved(
@@ -57,16 +63,24 @@ def fill_reserved(
     message.job_id = job.id
     message.token = job.token
     message.queue = job.queue
-    message.type = job.type
     message.payload = job.payload
-    message.content_type = job.content_type
-    message.meta.update(job.meta)
-    message.client_id = job.client_id
-    message.attempt = job.attempt
     message.delivery = job.delivery
-    message.savepoint = job.savepoint
     message.reservation_ms = job.reservation_ms
-    message.age_ms = max(0, now_ms - job.enqueued_ms)
+    if now_ms > job.enqueued_ms:
+        message.age_ms = now_ms - job.enqueued_ms
+    # Most jobs have none of these, and to set nothing costs as much as anything.
+    if job.type:
+        message.type = job.type
+    if job.content_type:
+        message.content_type = job.content_type
+    if job.meta:
+        message.meta.update(job.meta)
+    if job.client_id:
+        message.client_id = job.client_id
+    if job.attempt:
+        message.attempt = job.attempt
+    if job.savepoint:
+        message.savepoint = job.savepoint
 
 
 def fill_job(

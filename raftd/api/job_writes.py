@@ -8,6 +8,7 @@ Source: SEMANTICS.md section 6.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from raftd.api.checks import (
@@ -39,6 +40,7 @@ from raftpb.v1 import queues_pb2, txn_pb2
 __all__ = ["JobWrites"]
 
 _PER_MILLE: Final = 1000
+_RESERVES_KEPT: Final = 1024
 
 _Held = (
     queues_pb2.ExtendJobRequest
@@ -57,6 +59,8 @@ class JobWrites:
 
     def __init__(self, limits: DoorLimits) -> None:
         self._limits: Final = limits
+        self._reserves: Final[dict[tuple[bytes, int], ReserveJobs]] = {}
+        """By the bytes of the request and its session."""
 
     def enqueue(
         self, request: queues_pb2.EnqueueJobsRequest | txn_pb2.EnqueueOp, session: int
@@ -68,15 +72,34 @@ class JobWrites:
         self, request: queues_pb2.ReserveJobsRequest, session: int
     ) -> ReserveJobs | Refusal:
         """Translate a reserve; how long it waits is not in the command."""
+        # A worker asks for the same again and again: to find a command that was made
+        # for it costs a seventh of making it.
+        known = self._reserves
+        asked = request.SerializeToString(), session
+        command = known.get(asked)
+        if command is not None:
+            return command
+        made = self._to_reserve(request, session)
+        if not isinstance(made, Refusal):
+            if len(known) >= _RESERVES_KEPT:
+                known.clear()
+            known[asked] = made
+        return made
+
+    def _to_reserve(
+        self, request: queues_pb2.ReserveJobsRequest, session: int
+    ) -> ReserveJobs | Refusal:
         limits, apply = self._limits, self._limits.apply
         lease = lease_of(request.lease_id, session)
         if isinstance(lease, Refusal):
             return lease
         jobs_max = request.jobs_max or 1
         bytes_max = request.bytes_max or apply.reserve_bytes_max
+        queues = tuple([(each.queue, each.weight or 1) for each in request.queues])
+        worker, types = request.worker, tuple(request.types)
         refusal = (
-            self._check_sources(request)
-            or check_text("the worker", request.worker, limits)
+            self._check_sources(queues, types)
+            or check_text("the worker", worker, limits)
             or check_range("jobs_max", jobs_max, 1, apply.reserve_jobs_max)
             or check_range("bytes_max", bytes_max, 1, apply.reserve_bytes_max)
         )
@@ -84,17 +107,19 @@ class JobWrites:
             return refusal
         return ReserveJobs(
             lease,
-            tuple((each.queue, each.weight or 1) for each in request.queues),
-            request.worker,
+            queues,
+            worker,
             jobs_max,
             bytes_max,
             optional_of(request, "reservation_ms", request.reservation_ms),
-            tuple(request.types),
+            types,
         )
 
-    def _check_sources(self, request: queues_pb2.ReserveJobsRequest) -> Refusal | None:
+    def _check_sources(
+        self, queues: Sequence[tuple[str, int]], types: Sequence[str]
+    ) -> Refusal | None:
         limits, apply = self._limits, self._limits.apply
-        count = len(request.queues)
+        count = len(queues)
         if not count:
             return invalid("a reserve names at least one queue")
         if count > apply.reserve_queues_max:
@@ -104,18 +129,18 @@ class JobWrites:
                 "reserve_queues_max",
                 apply.reserve_queues_max,
             )
-        if len(request.types) > apply.reserve_types_max:
+        if len(types) > apply.reserve_types_max:
             return too_large(
                 "the number of types",
-                len(request.types),
+                len(types),
                 "reserve_types_max",
                 apply.reserve_types_max,
             )
-        for each in request.queues:
-            refusal = check_name("queue", each.queue, limits.apply.name_bytes_max)
+        for name, _ in queues:
+            refusal = check_name("queue", name, apply.name_bytes_max)
             if refusal is not None:
                 return refusal
-        for name in request.types:
+        for name in types:
             refusal = check_text("the type", name, limits)
             if refusal is not None:
                 return refusal
@@ -145,11 +170,11 @@ class JobWrites:
         self, request: queues_pb2.CompleteJobRequest | txn_pb2.CompleteOp, session: int
     ) -> CompleteJob | Refusal:
         """Translate a completion without operations."""
-        result = request.result
+        job, token, result = request.job_id, request.token, request.result
         return (
-            _check_held(request)
+            (None if job and token else _check_held(request))
             or check_bytes("the result", result, self._limits)
-            or CompleteJob(request.job_id, request.token, result)
+            or CompleteJob(job, token, result)
         )
 
     def fail(

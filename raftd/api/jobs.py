@@ -195,8 +195,12 @@ def _unknown_job(job_id: int, client_id: str) -> Refusal:
 # --- complete with operations ----------------------------------------------------
 
 
-def _bind_complete(call: Write, request: queues_pb2.CompleteJobRequest) -> Write:
-    if not request.ops:
+def _bind_complete(
+    call: Write,
+    request: queues_pb2.CompleteJobRequest,
+    command: CompleteJob | Transact,
+) -> Write:
+    if type(command) is CompleteJob:
         return call
     fill = partial(_fill_with_ops, request.job_id, request.token)
     return dataclasses.replace(call, fill=fill)

@@ -275,7 +275,7 @@ class _Stream:
             if isinstance(translated, Refusal):
                 return translated
             fences = translated
-        self._pending[tag] = call if call.bind is None else call.bind(body)
+        self._pending[tag] = call if call.bind is None else call.bind(body, command)
         self._node.submit(
             WriteCall(
                 command=command,

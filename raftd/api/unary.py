@@ -99,7 +99,7 @@ class UnaryDoor:
             if isinstance(bound, Refusal):
                 await abort(context, bound)
             answered = await node.write(bound, _timeout_of(context))
-            bound_call = call.bind(request) if call.bind is not None else call
+            bound_call = call if call.bind is None else call.bind(request, command)
             response = await self._fill(method, bound_call, answered, context)
             fill_header(response.header, node.header(), revision=answered.revision)
             return _encode(response)

@@ -236,8 +236,8 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Batch)
 _answers: Final = msgspec.msgpack.Decoder(AnyResult | Refusal)
-_NO_FENCES: Final = _encoder.encode(())
-_FIVE_FIELDS_AND_COMMAND: Final = b"\x96"
+_encode: Final = _encoder.encode
+_NO_FENCES_CRC: Final = zlib.crc32(_encode(()))
 
 
 def seal(
@@ -248,11 +248,11 @@ def seal(
     fences: tuple[Fence, ...] = (),
 ) -> msgspec.Raw:
     """Encode a request once, with its checksum; the batch takes it as it is."""
-    body = _encoder.encode(command)
-    fenced = _encoder.encode(fences) if fences else _NO_FENCES
-    checksum = zlib.crc32(body, zlib.crc32(fenced))
-    head = _encoder.encode((session, number, acknowledged, checksum))
-    return msgspec.Raw(_FIVE_FIELDS_AND_COMMAND + head[1:] + fenced + body)
+    body = _encode(command)
+    fences_crc = zlib.crc32(_encode(fences)) if fences else _NO_FENCES_CRC
+    checksum = zlib.crc32(body, fences_crc)
+    request = (session, number, acknowledged, checksum, fences, msgspec.Raw(body))
+    return msgspec.Raw(_encode(request))
 
 
 def encode_batch(
