@@ -35,7 +35,7 @@ from raftd.statemachine.schema.sessions import (
 )
 from raftd.statemachine.tables import Rank, RowKey, Table
 from raftd.statemachine.timers import TimerId
-from raftd.statemachine.window import ANSWER_BYTES, Window
+from raftd.statemachine.window import ANSWER_BYTES, FIXED_KINDS, Window
 
 __all__ = ["LeaseBook", "SessionView", "Sessions"]
 
@@ -103,10 +103,13 @@ class Sessions(Module):
         self._admitted = Window()
         """Of the write that runs."""
         limits = context.limits
+        self._mark: Final = context.mark
+        bulky_bytes_max = limits.window_bytes_max // 2
         self._room: Final = min(
-            limits.window_answers_max, limits.window_bytes_max // ANSWER_BYTES
+            limits.window_answers_max, bulky_bytes_max // ANSWER_BYTES
         )
-        """So many answers of the fixed kinds fit in any case."""
+        """So many answers fit in any case while they are not bulkier than this:"""
+        self._bulky_room_bytes: Final = bulky_bytes_max
 
     def handlers(self) -> Handlers:
         """Return who handles which command type."""
@@ -120,25 +123,27 @@ class Sessions(Module):
         Returns:
             None if it must be applied and its answer kept, else its answer.
         """
-        session = self._sessions.get(request.session)
+        number_of_session = request.session
+        session = self._sessions.get(number_of_session)
         if session is None:
             return Refusal(
                 Reason.SESSION_UNKNOWN,
-                f"session {request.session} is unknown here",
-                {"session": str(request.session)},
+                f"session {number_of_session} is unknown here",
+                {"session": str(number_of_session)},
             )
-        self.context.mark(_SESSIONS, request.session)
+        self._mark(_SESSIONS, number_of_session)
         window = session.window
         number = request.number
         if request.acknowledged > window.acknowledged:
             for ticket in window.acknowledge(request.acknowledged):
                 self._waiting.pop(ticket, None)
+        answers = window.answers
         if (
             number <= window.acknowledged
-            or number in window
+            or number in answers
             or session.closed_at_ms is not None
-            or len(window) >= self._room
-            or window.bulky_bytes
+            or len(answers) >= self._room
+            or window.bulky_bytes >= self._bulky_room_bytes
         ):
             answer = self._judge(request, session, window)
             if answer is not None:
@@ -185,6 +190,10 @@ class Sessions(Module):
 
     def keep(self, request: Request, answer: Answer) -> None:
         """Put the first answer of the write just admitted into its window."""
+        if type(answer) in FIXED_KINDS:  # as ``Window.put``, without its call
+            kept = answer.kept()  # type: ignore[union-attr]  # they are results
+            self._admitted.answers[request.number] = (request.checksum, kept)
+            return
         if type(answer) is Pending:
             self._waiting[answer.ticket] = (request.session, request.number)
         elif type(answer) is JobsReserved and not answer.jobs:

@@ -17,11 +17,11 @@ from raftd.statemachine.schema.jobs import JobCompleted, JobExtended
 from raftd.statemachine.schema.kv import KeyDeleted, KeyIncremented, KeyPut
 from raftd.statemachine.schema.locks import LockGranted, LockReleased
 
-__all__ = ["ANSWER_BYTES", "Window"]
+__all__ = ["ANSWER_BYTES", "FIXED_KINDS", "Window"]
 
 ANSWER_BYTES: Final = 24
 """Number, checksum and a small answer; what the fixed kinds cost at the most."""
-_FIXED: Final[frozenset[type]] = frozenset(
+FIXED_KINDS: Final[frozenset[type]] = frozenset(
     {
         CampaignWon,
         JobCompleted,
@@ -33,66 +33,64 @@ _FIXED: Final[frozenset[type]] = frozenset(
         LockReleased,
     }
 )
+"""Results that cost no more than the fixed price."""
 
 
 class Window:
-    """First answers by number."""
+    """First answers by number.
 
-    __slots__ = ("_answers", "_bulky", "_bulky_bytes", "acknowledged")
+    Attributes:
+        acknowledged: The client has all answers up to this number.
+        answers: Checksum of the request and first answer, by number; read by others,
+            changed by them only for answers of the fixed kinds.
+        bulky_bytes: The part of the size beyond the fixed price of each answer.
+    """
+
+    __slots__ = ("_bulky", "acknowledged", "answers", "bulky_bytes")
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        """The client has all answers up to this number."""
-        self._answers: dict[int, tuple[int, Answer]] = {}
+        self.answers: dict[int, tuple[int, Answer]] = {}
         self._bulky: dict[int, int] = {}
         """Number -> bytes beyond the fixed price, of the answers that are not of the
         fixed kinds (a pending one: 0)."""
-        self._bulky_bytes = 0
+        self.bulky_bytes = 0
 
     def __len__(self) -> int:
         """Return how many answers are kept."""
-        return len(self._answers)
-
-    def __contains__(self, number: int) -> bool:
-        """Tell whether a first answer is kept."""
-        return number in self._answers
+        return len(self.answers)
 
     @property
     def number_max(self) -> int:
         """Return the highest number that was ever answered, 0 = none."""
-        return max(self._answers, default=self.acknowledged)
+        return max(self.answers, default=self.acknowledged)
 
     @property
     def size_bytes(self) -> int:
         """Return what the answers count against ``window_bytes_max``."""
-        return len(self._answers) * ANSWER_BYTES + self._bulky_bytes
-
-    @property
-    def bulky_bytes(self) -> int:
-        """Return the part of the size beyond the fixed price of each answer."""
-        return self._bulky_bytes
+        return len(self.answers) * ANSWER_BYTES + self.bulky_bytes
 
     def find(self, number: int) -> tuple[int, Answer] | None:
         """Return the checksum of the number's request and its first answer."""
-        return self._answers.get(number)
+        return self.answers.get(number)
 
     def put(self, number: int, checksum: int, answer: Answer) -> None:
         """Keep a first answer, without its payload."""
-        if type(answer) in _FIXED:
+        if type(answer) in FIXED_KINDS:
             answer = answer.kept()  # type: ignore[union-attr]  # they are results
         else:
             answer = self._put_bulky(number, answer)
-        self._answers[number] = (checksum, answer)
+        self.answers[number] = (checksum, answer)
 
     def replace(self, number: int, answer: Result | Refusal) -> None:
         """Put the decided answer in the place of a pending one."""
-        checksum, _ = self._answers[number]
+        checksum, _ = self.answers[number]
         del self._bulky[number]
         self.put(number, checksum, answer)
 
     def acknowledge(self, up_to: int) -> list[int]:
         """Forget the answers up to a number; return the tickets still waiting."""
-        answers = self._answers
+        answers = self.answers
         begin = self.acknowledged + 1
         self.acknowledged = up_to
         numbers: Iterable[int] = range(begin, up_to + 1)
@@ -107,27 +105,29 @@ class Window:
     def _forget_bulky(self, numbers: Iterable[int]) -> list[int]:
         tickets = []
         for number in numbers:
-            kept = self._answers.pop(number, None)
+            kept = self.answers.pop(number, None)
             if kept is None or number not in self._bulky:
                 continue
-            self._bulky_bytes -= self._bulky.pop(number)
+            self.bulky_bytes -= self._bulky.pop(number)
             if isinstance(kept[1], Pending):
                 tickets.append(kept[1].ticket)
         return tickets
 
     def _put_bulky(self, number: int, answer: Answer) -> Answer:
-        assert not isinstance(answer, Marked), "a mark is no numbered write"
-        if isinstance(answer, Result):
-            answer = answer.kept()
-        more_bytes = 0 if isinstance(answer, Pending) else len(encode_answer(answer))
+        more_bytes = 0
+        if not isinstance(answer, Pending):
+            assert not isinstance(answer, Marked), "a mark is no numbered write"
+            if not isinstance(answer, Refusal):
+                answer = answer.kept()
+            more_bytes = len(encode_answer(answer))
         self._bulky[number] = more_bytes
-        self._bulky_bytes += more_bytes
+        self.bulky_bytes += more_bytes
         return answer
 
     def tickets(self) -> Iterator[int]:
         """Yield the tickets still waiting."""
         for number in self._bulky:
-            _, answer = self._answers[number]
+            _, answer = self.answers[number]
             if isinstance(answer, Pending):
                 yield answer.ticket
 
@@ -136,6 +136,6 @@ class Window:
         return [
             (number, checksum, answer)
             for number, (checksum, answer) in sorted(
-                self._answers.items(), key=lambda item: item[0]
+                self.answers.items(), key=lambda item: item[0]
             )
         ]

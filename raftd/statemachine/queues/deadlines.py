@@ -25,6 +25,9 @@ from raftd.statemachine.timers import TimerId
 __all__ = ["Deadlines"]
 
 
+_RANK: Final = int(Rank.QUEUES)
+
+
 class Deadlines:
     """The timers of jobs and queues, and the ends of workers' leases."""
 
@@ -100,7 +103,7 @@ class Deadlines:
         until_ms = self._context.now_ms + grace_ms
         self._table.touch(job)
         job.held = msgspec.structs.replace(held, lease=0, until_ms=until_ms)
-        self._leases.detach(held.lease, Rank.QUEUES, job.id)
+        self._leases.detach(held.lease, _RANK, job.id)
         if until_ms < held.until_ms:
             self._table.arm(TimerKind.RESERVATION, job.token, until_ms)
 
@@ -114,7 +117,7 @@ class Deadlines:
         held = job.held
         if held is not None:
             if held.lease:
-                self._leases.reattach(held.lease, Rank.QUEUES, job.id)
+                self._leases.reattach(held.lease, _RANK, job.id)
             table.arm(TimerKind.RESERVATION, job.token, held.until_ms)
         self._life.arm_due(job)
         extra = job.extra

@@ -42,6 +42,8 @@ from raftd.statemachine.tables import Rank
 
 __all__ = ["Enqueue"]
 
+_READY: Final = JobState.READY  # an enum's member costs a look-up each time
+
 _Enqueued = tuple[int, JobState, bool]
 
 
@@ -144,13 +146,16 @@ class Enqueue:
             refusal = self._set_parents(job, spec)
             if refusal is not None:
                 return refusal
-        if not is_final(job.state):
+        # Most jobs wait for nothing: they are READY as they were made.
+        if (job.due_ms or job.group or job.waits_for) and not is_final(job.state):
             job.state = self._life.state_for(job)
-        refusal = check_growth(context, size_of(job))
+        size_bytes = size_of(job)
+        refusal = check_growth(context, size_bytes)
         if refusal is not None:
             return refusal
-        self._table.insert(job, queue)
-        self._after_insert(job, queue)
+        self._table.insert(job, queue, size_bytes)
+        if job.state is not _READY or job.extra is not None:
+            self._after_insert(job, queue)
         return job.id, job.state, False
 
     def _record(self, spec: JobSpec, queue: Queue) -> Job:
@@ -162,12 +167,16 @@ class Enqueue:
             intern(spec.type),
             spec.priority,
             now_ms,
-            JobState.READY,
+            _READY,
         )
         job.payload = spec.payload
-        job.client_id = spec.client_id
-        job.content_type = intern(spec.content_type)
-        job.group = intern(spec.group)
+        # What most jobs do not have is "" already.
+        if spec.client_id:
+            job.client_id = spec.client_id
+        if spec.content_type:
+            job.content_type = intern(spec.content_type)
+        if spec.group:
+            job.group = intern(spec.group)
         if spec.delay_ms is not None:
             job.due_ms = now_ms + spec.delay_ms
         elif spec.run_at_ms is not None:

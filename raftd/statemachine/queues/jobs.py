@@ -53,7 +53,7 @@ ORDER_MASK: Final = (1 << _PRIORITY_SHIFT) - 1
 """Takes the job's id out of its place in the order of ready jobs."""
 
 _JOB_BYTES: Final = 600
-_FIRST_FINAL: Final = JobState.DONE
+_FIRST_FINAL: Final = int(JobState.DONE)
 
 
 class EndingCall(enum.IntEnum):

@@ -40,6 +40,11 @@ from raftd.statemachine.tables import Rank
 __all__ = ["Life", "parent_key", "parent_of"]
 
 
+_DONE: Final = JobState.DONE  # an enum's member costs a look-up each time
+_COMPLETED: Final = Total.COMPLETED
+_RANK: Final = int(Rank.QUEUES)
+
+
 class Life:
     """What happens to jobs, whoever asked for it."""
 
@@ -69,19 +74,17 @@ class Life:
         self._let_go(job)
         if job.waits_for:
             self.family.stop_waiting(job, job.waits_for)
-        is_dropped = state is JobState.DONE and bool(job.payload)
+        is_dropped = state is _DONE and bool(job.payload)
         if is_dropped:
             table.touch_payload(job)
             context.size_bytes -= len(job.payload)
             job.payload = b""
         kept = result[: context.limits.job_result_bytes_max]
         context.size_bytes += len(kept)
-        job.outcome = Outcome(
-            context.now_ms, call, kept, len(result), is_payload_dropped=is_dropped
-        )
+        job.outcome = Outcome(context.now_ms, call, kept, len(result), is_dropped)
         queue = table.move(job, state)
-        if state is JobState.DONE:
-            table.count(queue, Total.COMPLETED)
+        if state is _DONE:
+            table.count(queue, _COMPLETED)
         elif state is JobState.DEAD:
             table.count(queue, Total.DEAD)
         if job.extra is not None:
@@ -204,7 +207,7 @@ class Life:
         if held is not None:
             job.held = None
             if held.lease:
-                self._leases.detach(held.lease, Rank.QUEUES, job.id)
+                self._leases.detach(held.lease, _RANK, job.id)
 
     def _leave_children(self, job: Job, state: JobState) -> None:
         self._tasks.add(job.id, SettleTask(state, self._context.revision))

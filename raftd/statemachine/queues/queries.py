@@ -151,7 +151,7 @@ class Queries:
             return None
         jobs: list[JobView] = []
         looked = 0
-        for number in queue.ids.irange(after, inclusive=(False, True)):
+        for number in queue.ids.above(after):
             if len(jobs) == limit or looked == _LOOKS_MAX:
                 return JobPage(jobs, after)
             after = number

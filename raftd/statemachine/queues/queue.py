@@ -10,9 +10,9 @@ import enum
 from typing import Final
 
 import msgspec
-from sortedcontainers import SortedList
 
 from raftd.statemachine.queues.jobs import ORDER_MASK, Job
+from raftd.statemachine.queues.line import Line
 from raftd.statemachine.queues.ready import ReadyJobs
 from raftd.statemachine.schema.jobs import JobState
 from raftd.statemachine.schema.queues import QueueOptions
@@ -20,6 +20,9 @@ from raftd.statemachine.schema.queues import QueueOptions
 __all__ = ["Queue", "Total", "kept_key", "kept_parts"]
 
 _KEPT_SHIFT: Final = 56
+_READY: Final = JobState.READY  # an enum's member costs a look-up each time
+_RESERVED: Final = JobState.RESERVED
+_DONE: Final = JobState.DONE
 
 
 class Total(enum.IntEnum):
@@ -70,9 +73,9 @@ class Queue:
         self.counts = [0] * (max(JobState) + 1)
         self.totals = [0] * len(Total)
         self.ready: Final = ReadyJobs()
-        self.ids: Final[SortedList] = SortedList()
-        self.done: Final[SortedList] = SortedList()
-        self.dead: Final[SortedList] = SortedList()
+        self.ids: Final = Line()
+        self.done: Final = Line()
+        self.dead: Final = Line()
 
     @property
     def depth(self) -> int:
@@ -85,15 +88,15 @@ class Queue:
         """How many more jobs may be handed out now."""
         if self.is_paused or self.is_deleted:
             return 0
-        ready = self.counts[JobState.READY]
+        ready = self.counts[_READY]
         limit = self.options.concurrency_max
         if not limit:
             return ready
-        return min(ready, max(0, limit - self.counts[JobState.RESERVED]))
+        return min(ready, max(0, limit - self.counts[_RESERVED]))
 
-    def kept(self, state: JobState) -> SortedList:
+    def kept(self, state: JobState) -> Line:
         """Return the line of final jobs that a state belongs to."""
-        return self.done if state is JobState.DONE else self.dead
+        return self.done if state is _DONE else self.dead
 
     def encode(self) -> bytes:
         """Encode the queue's row."""

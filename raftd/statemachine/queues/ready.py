@@ -11,9 +11,8 @@ Source: SEMANTICS.md section 6 (Reserve).
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
-from sortedcontainers import SortedList
-
 from raftd.statemachine.queues.jobs import ORDER_MASK
+from raftd.statemachine.queues.line import Line
 
 __all__ = ["ReadyJobs"]
 
@@ -27,7 +26,7 @@ class ReadyJobs:
     __slots__ = ("_heads", "_hints", "_lanes")
 
     def __init__(self) -> None:
-        self._lanes: dict[str, SortedList] = {}
+        self._lanes: dict[str, Line] = {}
         self._heads: list[tuple[int, str]] | None = None
         """A heap; None = to be built when there is more than one lane."""
         self._hints: dict[str, int] = {}
@@ -40,7 +39,7 @@ class ReadyJobs:
         """Put a job in."""
         lane = self._lanes.get(type_)
         if lane is None:
-            lane = self._lanes[type_] = SortedList()
+            lane = self._lanes[type_] = Line()
         lane.add(order)
         heads = self._heads
         if heads is not None:
@@ -59,21 +58,26 @@ class ReadyJobs:
         """Return the order of the next job of these types (empty: of any)."""
         lanes = self._lanes
         if types:
-            found = [lane[0] for type_ in types if (lane := lanes.get(type_))]
+            found = [
+                first
+                for type_ in types
+                if (lane := lanes.get(type_)) is not None
+                and (first := lane.first()) is not None
+            ]
             return min(found, default=None)
         if len(lanes) == 1:
             for lane in lanes.values():
-                return lane[0] if lane else None
+                return lane.first()
         return self._first_of_all()
 
     def oldest(self) -> int | None:
         """Return the lowest id of all ready jobs, whatever their priority."""
         found: list[int] = []
         for lane in self._lanes.values():
-            order = lane[0] if lane else None
+            order = lane.first()
             while order is not None:
                 found.append(order & ORDER_MASK)
-                order = next(lane.irange((order | ORDER_MASK) + 1), None)
+                order = next(lane.above(order | ORDER_MASK), None)
         return min(found, default=None)
 
     def _first_of_all(self) -> int | None:
@@ -87,11 +91,11 @@ class ReadyJobs:
                 heappop(heads)
                 continue
             lane = lanes.get(type_)
-            if not lane:
+            head = None if lane is None else lane.first()
+            if head is None:
                 heappop(heads)
                 del hints[type_]
                 continue
-            head: int = lane[0]
             if head == order:
                 return order
             heapreplace(heads, (head, type_))
@@ -99,7 +103,11 @@ class ReadyJobs:
         return None
 
     def _build(self) -> list[tuple[int, str]]:
-        heads = [(lane[0], type_) for type_, lane in self._lanes.items() if lane]
+        heads = [
+            (first, type_)
+            for type_, lane in self._lanes.items()
+            if (first := lane.first()) is not None
+        ]
         heapify(heads)
         self._heads = heads
         self._hints = {type_: order for order, type_ in heads}

@@ -37,6 +37,9 @@ __all__ = ["Reserve"]
 _NOTHING: Final = JobsReserved()
 _NO_META: Final[dict[str, str]] = {}
 _WEIGHT_MAX: Final = 1000
+_RESERVED: Final = JobState.RESERVED  # an enum's member costs a look-up each time
+_RESERVATION: Final = int(TimerKind.RESERVATION)
+_RANK: Final = int(Rank.QUEUES)
 _Source = tuple[Queue, int]
 
 
@@ -60,7 +63,7 @@ class Reserve:
         sources = self._sources(command)
         taken: list[ReservedJob] = []
         bytes_left = command.bytes_max
-        while sources and len(taken) < command.jobs_max:
+        while sources:
             token = self._context.mint()
             source = sources[0] if len(sources) == 1 else _pick(sources, token)
             queue = source[0]
@@ -72,7 +75,7 @@ class Reserve:
                 size_bytes += len(job.trail.savepoint)
             if taken and size_bytes > bytes_left:
                 break
-            refusal = self._leases.attach(command.lease, Rank.QUEUES, job.id)
+            refusal = self._leases.attach(command.lease, _RANK, job.id)
             if refusal is not None:
                 if taken:
                     break
@@ -80,6 +83,8 @@ class Reserve:
             bytes_left -= size_bytes
             self._take(job, queue, token, command)
             taken.append(_answer(job))
+            if len(taken) == command.jobs_max:
+                break
             if not queue.slots or queue.ready.first(types) is None:
                 sources.remove(source)
         return JobsReserved(tuple(taken)) if taken else _NOTHING
@@ -116,13 +121,13 @@ class Reserve:
         return False
 
     def _sources(self, command: ReserveJobs) -> list[_Source]:
-        queues = self._table.queues
+        queues, types = self._table.queues, command.types
         sources: list[_Source] = []
         for name, weight in command.queues:
             queue = queues.get(name)
             if queue is None or not queue.slots:
                 continue
-            if not command.types or queue.ready.first(command.types) is not None:
+            if not types or queue.ready.first(types) is not None:
                 sources.append((queue, weight))
         return sources
 
@@ -146,8 +151,8 @@ class Reserve:
         # The token before the move: the index of reserved jobs is by token.
         job.token = token
         job.held = Held(command.lease, command.worker, now_ms, until_ms, reservation_ms)
-        table.move(job, JobState.RESERVED)
-        table.arm(TimerKind.RESERVATION, token, until_ms)
+        table.move(job, _RESERVED)
+        self._context.timers.lease.arm_rising(until_ms, _RANK, (_RESERVATION, token))
 
     def _check(self, command: ReserveJobs) -> Refusal | None:
         limits = self._context.limits

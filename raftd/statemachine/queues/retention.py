@@ -19,6 +19,7 @@ from raftd.statemachine.tables import Rank
 __all__ = ["Retention"]
 
 _PER_FIRE: Final = 100
+_DONE: Final = JobState.DONE  # an enum's member costs a look-up each time
 
 
 class Retention:
@@ -40,13 +41,14 @@ class Retention:
         """Make room for a job that has just ended, and see to its time."""
         line = queue.kept(state)
         limits = self._context.limits
-        is_done = state is JobState.DONE
+        is_done = state is _DONE
         limit = limits.done_kept_max if is_done else limits.dead_kept_max
         if len(line) == 1:
             self._arm(queue, is_done=is_done)
         elif len(line) > limit:
-            _, oldest = kept_parts(line[0])
-            self._forget(self._table.jobs[oldest])
+            first = line.first()
+            assert first is not None, "the line is too long"
+            self._forget(self._table.jobs[kept_parts(first)[1]])
 
     def deadline_ms(self, kind: int, name: str) -> int | None:
         """Return when the oldest final job of a queue goes."""
@@ -63,10 +65,12 @@ class Retention:
         done = 0
         while done < _PER_FIRE:
             deadline_ms = _deadline_ms(queue, is_done=is_done)
-            if deadline_ms is None or deadline_ms > self._context.now_ms:
+            first = line.first()
+            if first is None or deadline_ms is None:
                 break
-            _, oldest = kept_parts(line[0])
-            self._forget(self._table.jobs[oldest])
+            if deadline_ms > self._context.now_ms:
+                break
+            self._forget(self._table.jobs[kept_parts(first)[1]])
             done += 1
         return done
 
@@ -86,8 +90,8 @@ def _deadline_ms(queue: Queue, *, is_done: bool) -> int | None:
     options = queue.options
     line = queue.done if is_done else queue.dead
     kept_ms = options.done_retention_ms if is_done else options.dead_retention_ms
-    if not line:
+    first = line.first()
+    if first is None:
         return None
     assert kept_ms is not None
-    ended_ms, _ = kept_parts(line[0])
-    return ended_ms + kept_ms
+    return kept_parts(first)[0] + kept_ms

@@ -37,23 +37,21 @@ def check_spec(spec: JobSpec, limits: Limits) -> Refusal | None:
         )
     if not 0 <= spec.priority <= _PRIORITY_MAX:
         return check_range("priority", spec.priority, 0, _PRIORITY_MAX)
-    refusal = _check_texts(spec, limits) or _check_times(spec)
-    if refusal is not None:
-        return refusal
+    characters = (
+        len(spec.type) + len(spec.content_type) + len(spec.client_id) + len(spec.group)
+    )
+    # A character has at most four bytes; usually that is all there is to check.
+    if spec.meta or characters * 4 > limits.name_bytes_max:
+        refusal = _check_texts(spec, limits)
+        if refusal is not None:
+            return refusal
+    if spec.delay_ms is not None or spec.run_at_ms is not None:
+        refusal = _check_times(spec)
+        if refusal is not None:
+            return refusal
     if spec.group and not 1 <= spec.group_limit <= limits.group_limit_max:
         return check_range("group_limit", spec.group_limit, 1, limits.group_limit_max)
-    if len(spec.after) > limits.job_parents_max:
-        return check_size(
-            "the number of parents",
-            len(spec.after),
-            "job_parents_max",
-            limits.job_parents_max,
-        )
-    if spec.unique is not None:
-        refusal = _check_unique(spec.unique, limits)
-    if refusal is None and has_extra(spec):
-        refusal = _check_settings(spec)
-    return refusal
+    return _check_extra(spec, limits) if has_extra(spec) else None
 
 
 def has_extra(spec: JobSpec) -> bool:
@@ -78,27 +76,31 @@ def check_size(what: str, size: int, name: str, limit: int) -> Refusal | None:
     return None if size <= limit else refusals.too_large(what, size, name, limit)
 
 
+def _check_extra(spec: JobSpec, limits: Limits) -> Refusal | None:
+    if len(spec.after) > limits.job_parents_max:
+        return check_size(
+            "the number of parents",
+            len(spec.after),
+            "job_parents_max",
+            limits.job_parents_max,
+        )
+    refusal = None
+    if spec.unique is not None:
+        refusal = _check_unique(spec.unique, limits)
+    return _check_settings(spec) if refusal is None else refusal
+
+
 def _check_texts(spec: JobSpec, limits: Limits) -> Refusal | None:
     limit = limits.name_bytes_max
-    type_, content_type = spec.type, spec.content_type
-    client_id, group = spec.client_id, spec.group
-    characters = len(type_) + len(content_type) + len(client_id) + len(group)
-    # A character has at most four bytes; usually that is all there is to check.
-    if characters * 4 > limit:
-        refusal = (
-            check_size("the type", len(type_.encode()), "name_bytes_max", limit)
-            or check_size(
-                "the content type", len(content_type.encode()), "name_bytes_max", limit
-            )
-            or check_size(
-                "the client's id", len(client_id.encode()), "name_bytes_max", limit
-            )
-            or check_size("the group", len(group.encode()), "name_bytes_max", limit)
-        )
+    for what, text in (
+        ("the type", spec.type),
+        ("the content type", spec.content_type),
+        ("the client's id", spec.client_id),
+        ("the group", spec.group),
+    ):
+        refusal = check_size(what, len(text.encode()), "name_bytes_max", limit)
         if refusal is not None:
             return refusal
-    if not spec.meta:
-        return None
     size_bytes = sum(
         len(key.encode()) + len(value.encode()) for key, value in spec.meta.items()
     )

@@ -35,9 +35,15 @@ from raftd.statemachine.tables import Rank, Table
 
 __all__ = ["JobTable", "TimerKind"]
 
+_READY: Final = JobState.READY  # an enum's member costs a look-up each time
+_RESERVED: Final = JobState.RESERVED
+_JOBS: Final = int(Table.JOBS)
+_JOB_PAYLOADS: Final = int(Table.JOB_PAYLOADS)
+_QUEUES: Final = int(Table.QUEUES)
 _EVENT_BYTES: Final = 80
 _QUEUE_BYTES: Final = 500
 _RANK: Final = int(Rank.QUEUES)
+_ENQUEUED: Final = int(Total.ENQUEUED)
 _FIELDS: Final = Job.__struct_fields__
 _as_tuple: Final = msgspec.structs.astuple
 
@@ -56,6 +62,9 @@ class TimerKind(enum.IntEnum):
     """Id 0."""
     UNIQUE_WINDOW = 8
     """The key's hash in hexadecimal."""
+
+
+_DUE_ON_WALL: Final = TimerKind.DUE_ON_WALL
 
 
 class JobTable:
@@ -115,37 +124,43 @@ class JobTable:
     def count(self, queue: Queue, total: Total) -> None:
         """Count one more of what a queue counts since it was made."""
         context = self.context
-        context.mark(Table.QUEUES, queue.name)
+        context.mark(_QUEUES, queue.name)
         context.journal.undo(_uncount, queue, total)
         queue.totals[total] += 1
 
     # --- jobs ------------------------------------------------------------------
 
-    def insert(self, job: Job, queue: Queue) -> None:
-        """Put a new job in, in the state it says."""
+    def insert(self, job: Job, queue: Queue, size_bytes: int) -> None:
+        """Put a new job in, in the state it says.
+
+        Args:
+            job: Is in no index yet.
+            queue: Its queue.
+            size_bytes: The job's ``size_of``.
+        """
         context = self.context
-        mark = context.mark
-        mark(Table.JOBS, job.id)
-        mark(Table.JOB_PAYLOADS, job.id)
-        mark(Table.QUEUES, queue.name)
+        mark, number, name = context.mark, job.id, queue.name
+        mark(_JOBS, number)
+        mark(_JOB_PAYLOADS, number)
+        mark(_QUEUES, name)
         context.journal.undo(self._take_back, job, queue)
-        queue.totals[Total.ENQUEUED] += 1
+        queue.totals[_ENQUEUED] += 1
         self._put(job, queue)
-        context.size_bytes += size_of(job)
+        context.size_bytes += size_bytes
         context.emit(
-            JobEvent(context.command_rev, queue.name, job.id, job.state, None),
-            _EVENT_BYTES + len(queue.name),
+            JobEvent(context.command_rev, name, number, job.state, None),
+            _EVENT_BYTES + len(name),
         )
 
     def touch(self, job: Job) -> None:
         """Note that a job is about to change."""
         context = self.context
-        context.mark(Table.JOBS, job.id)
+        context.mark(_JOBS, job.id)
         context.journal.undo(self._restore, job, _as_tuple(job))
 
     def touch_payload(self, job: Job) -> None:
         """Note that a touched job's payload is about to change too."""
-        self.context.mark(Table.JOB_PAYLOADS, job.id)
+        self.context.mark(_JOB_PAYLOADS, job.id)
 
     def move(self, job: Job, state: JobState) -> Queue:
         """Put a touched job into another state; a final one has its outcome set."""
@@ -165,8 +180,8 @@ class JobTable:
         """Forget a job; the caller has cut its ties."""
         context = self.context
         queue = self.queues[job.queue]
-        context.mark(Table.JOBS, job.id)
-        context.mark(Table.JOB_PAYLOADS, job.id)
+        context.mark(_JOBS, job.id)
+        context.mark(_JOB_PAYLOADS, job.id)
         context.journal.undo(self._put, job, queue)
         self._pull(job, queue)
         context.size_bytes -= size_of(job)
@@ -178,7 +193,7 @@ class JobTable:
     def arm(self, kind: TimerKind, number: int, deadline_ms: int) -> None:
         """Arm the timer of a job or token."""
         timers = self.context.timers
-        heap = timers.wall if kind is TimerKind.DUE_ON_WALL else timers.lease
+        heap = timers.wall if kind is _DUE_ON_WALL else timers.lease
         # Plain numbers: the collector leaves tuples of them alone.
         heap.arm(deadline_ms, _RANK, (int(kind), number))
 
@@ -187,9 +202,9 @@ class JobTable:
     def _place(self, job: Job, queue: Queue) -> None:
         state = job.state
         queue.counts[state] += 1
-        if state is JobState.READY:
+        if state is _READY:
             queue.ready.add(order_of(job), job.type)
-        elif state is JobState.RESERVED:
+        elif state is _RESERVED:
             self.by_token[job.token] = job.id
         elif is_final(state):
             queue.kept(state).add(kept_key(job))
@@ -200,9 +215,9 @@ class JobTable:
     def _unplace(self, job: Job, queue: Queue) -> None:
         state = job.state
         queue.counts[state] -= 1
-        if state is JobState.READY:
+        if state is _READY:
             queue.ready.remove(order_of(job), job.type)
-        elif state is JobState.RESERVED:
+        elif state is _RESERVED:
             del self.by_token[job.token]
         elif is_final(state):
             queue.kept(state).remove(kept_key(job))

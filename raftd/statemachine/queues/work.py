@@ -8,6 +8,7 @@ Rules:
 Source: DESIGN.md section 5 (work is bounded).
 """
 
+from itertools import islice
 from typing import Final, assert_never
 
 import msgspec
@@ -54,7 +55,9 @@ class Work:
             for job in self._kept(queue, states):
                 self._life.forget(job)
             return
-        self._begin(PurgeTask(queue.name, states, 0, queue.ids[-1]))
+        last = queue.ids.last()
+        assert last is not None, "there is something to remove"
+        self._begin(PurgeTask(queue.name, states, 0, last))
 
     def delete(self, queue: Queue) -> None:
         """Remove a queue with all its jobs, or begin to."""
@@ -187,7 +190,7 @@ class Work:
 
     def _delete(self, number: int, task: DeleteTask, rows: int) -> int:
         queue = self._table.queues[task.queue]
-        numbers = list(queue.ids.islice(0, rows))
+        numbers = list(islice(queue.ids, rows))
         for job in numbers:
             self._life.forget(self._table.jobs[job])
         if not queue.ids:
@@ -206,7 +209,9 @@ class Work:
         """Look for jobs in some states; return them and how far that went."""
         found: list[Job] = []
         looks_left = rows * _LOOKS_PER_ROW
-        for number in queue.ids.irange(after, last, inclusive=(False, True)):
+        for number in queue.ids.above(after):
+            if number > last:
+                break
             if len(found) == rows or not looks_left:
                 return found, after
             after = number

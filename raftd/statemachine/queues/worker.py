@@ -48,6 +48,9 @@ from raftd.statemachine.schema.jobs import (
 __all__ = ["Worker", "no_such_job"]
 
 _PROGRESS_MAX: Final = 1000
+_DONE: Final = JobState.DONE  # an enum's member costs a look-up each time
+_COMPLETE: Final = EndingCall.COMPLETE
+_COMPLETED: Final = JobCompleted()
 
 
 class Worker:
@@ -178,8 +181,8 @@ class Worker:
             job = late
         self._context.rev()
         self._table.touch(job)
-        self._life.finish(job, JobState.DONE, EndingCall.COMPLETE, command.result)
-        return JobCompleted()
+        self._life.finish(job, _DONE, _COMPLETE, command.result)
+        return _COMPLETED
 
     def _completed_late(self, command: CompleteJob) -> Job | None:
         """Return the job if the call ended it before, or may end it late."""

@@ -8,6 +8,7 @@ Source: SEMANTICS.md section 6.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import msgspec
 
@@ -41,6 +42,9 @@ __all__ = [
     "UniqueSpec",
     "UniqueUntil",
 ]
+
+
+_NO_META: Final[dict[str, str]] = {}
 
 
 class JobState(enum.IntEnum):
@@ -209,7 +213,9 @@ class JobsReserved(Result, frozen=True, tag=71):
 
     def kept(self) -> JobsReserved:
         """Keep ids and tokens; payloads are found again from the jobs."""
-        return JobsReserved(tuple(ReservedJob(job.id, job.token) for job in self.jobs))
+        return JobsReserved(
+            tuple([ReservedJob(job.id, job.token, meta=_NO_META) for job in self.jobs])
+        )
 
 
 class ExtendJob(Command, frozen=True, tag=72):
