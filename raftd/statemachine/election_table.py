@@ -24,6 +24,8 @@ __all__ = ["ElectionTable"]
 _ELECTION_BYTES: Final = 400
 _EVENT_BYTES: Final = 100
 
+_RANK: Final = int(Rank.ELECTIONS)
+
 
 class ElectionTable:
     """Elections that somebody leads or wants to lead."""
@@ -84,7 +86,7 @@ class ElectionTable:
         """
         context = self._context
         epoch = context.mint()
-        refusal = self._leases.attach(candidate.lease, Rank.ELECTIONS, epoch)
+        refusal = self._leases.attach(candidate.lease, _RANK, epoch)
         if refusal is not None:
             return refusal
         leader = candidate.holding_since(context.now_ms)
@@ -105,7 +107,7 @@ class ElectionTable:
         del self._names[epoch]
         self._set_leader(election, None, 0)
         context.size_bytes -= leader.size_bytes
-        self._leases.detach(leader.lease, Rank.ELECTIONS, epoch)
+        self._leases.detach(leader.lease, _RANK, epoch)
 
     def set_value(self, election: Election, value: bytes) -> None:
         """Give the leader another value."""
@@ -160,4 +162,4 @@ class ElectionTable:
     def _reattach(self, election: Election) -> None:
         leader = election.leader
         if leader is not None:
-            self._leases.reattach(leader.lease, Rank.ELECTIONS, election.epoch)
+            self._leases.reattach(leader.lease, _RANK, election.epoch)

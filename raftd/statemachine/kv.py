@@ -37,6 +37,7 @@ from raftd.statemachine.versions import REVISION_BYTES, Versions
 
 __all__ = ["KeyPage", "Kv"]
 
+_RANK: Final = int(Rank.KV)
 _ROW_BYTES: Final = 250
 """What a key costs beside its key and value; measured (PERFORMANCE.md)."""
 _INT64_MIN: Final = -(1 << 63)
@@ -232,13 +233,13 @@ class Kv(Module):
         self, key: bytes, value: bytes, lease: int, previous: KeyValue | None
     ) -> Refusal | None:
         context = self.context
-        size = len(key) + len(value) + _ROW_BYTES
-        growth = size
+        key_bytes, value_bytes = len(key), len(value)
+        growth = size = key_bytes + value_bytes + _ROW_BYTES
         if previous is not None:
-            growth -= len(key) + len(previous.value) + _ROW_BYTES
+            growth = value_bytes - len(previous.value)
         if (
-            not 0 < len(key) <= self._key_bytes_max
-            or len(value) > self._value_bytes_max
+            not 0 < key_bytes <= self._key_bytes_max
+            or value_bytes > self._value_bytes_max
             or (growth > 0 and context.size_bytes + growth > self._state_bytes_max)
         ):
             return self._refuse_size(key, value, growth)
@@ -271,7 +272,7 @@ class Kv(Module):
         key = previous.key
         rev = context.rev()
         if previous.lease:
-            self._leases.detach(previous.lease, self.rank, key)
+            self._leases.detach(previous.lease, _RANK, key)
         context.size_bytes -= len(key) + len(previous.value) + _ROW_BYTES
         tombstone = KeyValue(key, b"", 0, rev, 0, 0)
         replaced, remains = self._versions.delete(tombstone, previous)
@@ -288,12 +289,12 @@ class Kv(Module):
             return None
         if lease:
             refusal = self._leases.require(lease) or self._leases.attach(
-                lease, self.rank, key
+                lease, _RANK, key
             )
             if refusal is not None:
                 return refusal
         if before:
-            self._leases.detach(before, self.rank, key)
+            self._leases.detach(before, _RANK, key)
         return None
 
     def _take_back_event(self, replaced: KeyValue) -> None:
@@ -356,7 +357,7 @@ class Kv(Module):
 
     def _reattach(self, record: KeyValue) -> None:
         if record.lease:
-            self._leases.reattach(record.lease, self.rank, record.key)
+            self._leases.reattach(record.lease, _RANK, record.key)
 
 
 def _parse(value: bytes) -> int | None:

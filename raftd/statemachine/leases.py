@@ -160,10 +160,10 @@ class Leases(Module):
 
     # --- claims ----------------------------------------------------------------
 
-    def attach(self, lease: int, rank: Rank, key: RowKey) -> Refusal | None:
+    def attach(self, lease: int, rank: int, key: RowKey) -> Refusal | None:
         """Hang a claim on a live lease; refused over the limit."""
         attached = self._leases[lease].attached
-        attachment = (int(rank), key)
+        attachment = (rank, key)
         if attachment in attached:
             return None
         limit = self.context.limits.lease_attachments_max
@@ -171,22 +171,23 @@ class Leases(Module):
             return refusals.too_many(
                 f"attachments of lease {lease}", "lease_attachments_max", limit
             )
-        self.context.journal.item(attached, attachment)
+        self.context.journal.undo(attached.__delitem__, attachment)
         attached[attachment] = None
         return None
 
-    def detach(self, lease: int, rank: Rank, key: RowKey) -> None:
+    def detach(self, lease: int, rank: int, key: RowKey) -> None:
         """Take a claim off; nothing happens if it does not hang there."""
         found = self._leases.get(lease)
-        attachment = (int(rank), key)
-        if found is None or attachment not in found.attached:
+        if found is None:
             return
-        self.context.journal.item(found.attached, attachment)
-        del found.attached[attachment]
+        attached, attachment = found.attached, (rank, key)
+        if attachment in attached:
+            self.context.journal.undo(attached.__setitem__, attachment, None)
+            del attached[attachment]
 
-    def reattach(self, lease: int, rank: Rank, key: RowKey) -> None:
+    def reattach(self, lease: int, rank: int, key: RowKey) -> None:
         """Hang a loaded claim on its lease."""
-        self._leases[lease].attached[int(rank), key] = None
+        self._leases[lease].attached[rank, key] = None
 
     # --- life ------------------------------------------------------------------
 

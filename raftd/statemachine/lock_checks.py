@@ -3,6 +3,8 @@
 Source: ERRORS.md; SEMANTICS.md section 4.
 """
 
+from typing import Final
+
 from raftd.statemachine import refusals
 from raftd.statemachine.claim_checks import check_claim, check_range
 from raftd.statemachine.limits import Limits
@@ -20,12 +22,17 @@ __all__ = [
 ]
 
 
+_SEMAPHORE: Final = LockMode.SEMAPHORE  # an enum's member costs a look-up each time
+
+
 def check_acquire(limits: Limits, command: AcquireLock) -> Refusal | None:
     """Refuse a malformed request for a lock."""
     refusal = check_claim(
         limits, "lock", command.name, command.claimant, command.wait_ms
-    ) or check_range("delay_ms", command.delay_ms, 0, limits.lock_delay_ms_max)
-    if refusal is not None or command.mode is not LockMode.SEMAPHORE:
+    )
+    if refusal is None and command.delay_ms:
+        refusal = check_range("delay_ms", command.delay_ms, 0, limits.lock_delay_ms_max)
+    if refusal is not None or command.mode is not _SEMAPHORE:
         return refusal
     return check_range("the limit of a semaphore", command.limit, 1, limits.holders_max)
 

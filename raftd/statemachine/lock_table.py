@@ -24,6 +24,8 @@ __all__ = ["OPEN_TIMER", "LockTable"]
 OPEN_TIMER: Final = 1
 """The kind of the timers that open a closed lock; their ids are names."""
 
+_RANK: Final = int(Rank.LOCKS)  # an enum's member costs a look-up each time
+_LOCKS: Final = int(Table.LOCKS)
 _LOCK_BYTES: Final = 500
 _LOST_BYTES: Final = 100
 _LOSSES: Final = {
@@ -70,8 +72,8 @@ class LockTable:
         """Begin to remember a lock."""
         context = self._context
         context.rev()
-        context.mark(Table.LOCKS, name)
-        context.journal.item(self._locks, name)
+        context.mark(_LOCKS, name)
+        context.journal.undo(self._locks.__delitem__, name)
         lock = self._locks[name] = Lock(name)
         context.size_bytes += _LOCK_BYTES + len(name)
         return lock
@@ -81,8 +83,8 @@ class LockTable:
         context = self._context
         assert not lock.holders, "a held lock is not forgotten"
         context.rev()
-        context.mark(Table.LOCKS, lock.name)
-        context.journal.item(self._locks, lock.name)
+        context.mark(_LOCKS, lock.name)
+        context.journal.undo(self._locks.__setitem__, lock.name, lock)
         del self._locks[lock.name]
         context.size_bytes -= _LOCK_BYTES + len(lock.name)
 
@@ -93,17 +95,12 @@ class LockTable:
         """
         context = self._context
         token = context.mint()
-        refusal = self._leases.attach(claim.lease, Rank.LOCKS, token)
+        refusal = self._leases.attach(claim.lease, _RANK, token)
         if refusal is not None:
             return refusal
-        context.mark(Table.LOCKS, lock.name)
-        context.journal.item(lock.holders, token)
-        lock.holders[token] = claim
-        context.journal.item(self._names, token)
-        self._names[token] = lock.name
-        party = (claim.name, claim.lease, claim.claimant)
-        context.journal.item(self._tokens, party)
-        self._tokens[party] = token
+        context.mark(_LOCKS, lock.name)
+        context.journal.undo(self._pull, lock, token)
+        self._put(lock, token, claim)
         context.size_bytes += claim.size_bytes
         return token
 
@@ -112,35 +109,40 @@ class LockTable:
         context = self._context
         lock: Lock = self._locks[self._names[token]]
         context.rev()
-        context.mark(Table.LOCKS, lock.name)
-        context.journal.item(lock.holders, token)
-        claim = lock.holders.pop(token)
-        context.journal.item(self._names, token)
-        del self._names[token]
-        party = (claim.name, claim.lease, claim.claimant)
-        context.journal.item(self._tokens, party)
-        del self._tokens[party]
+        context.mark(_LOCKS, lock.name)
+        claim = lock.holders[token]
+        context.journal.undo(self._put, lock, token, claim)
+        self._pull(lock, token)
         context.size_bytes -= claim.size_bytes
-        self._leases.detach(claim.lease, Rank.LOCKS, token)
+        self._leases.detach(claim.lease, _RANK, token)
         self._note_change(lock, change)
         if change in _LOSSES:
             self._lose(lock, claim, token, _LOSSES[change])
         return lock
 
+    def _put(self, lock: Lock, token: int, claim: LockClaim) -> None:
+        lock.holders[token] = claim
+        self._names[token] = lock.name
+        self._tokens[claim.name, claim.lease, claim.claimant] = token
+
+    def _pull(self, lock: Lock, token: int) -> None:
+        claim = lock.holders.pop(token)
+        del self._names[token]
+        del self._tokens[claim.name, claim.lease, claim.claimant]
+
     def open(self, lock: Lock) -> None:
         """End the delay of a closed lock."""
         self._context.rev()
-        self._context.mark(Table.LOCKS, lock.name)
+        self._context.mark(_LOCKS, lock.name)
         self._context.journal.attribute(lock, "closed_until_ms")
         lock.closed_until_ms = 0
 
     def _note_change(self, lock: Lock, change: LockChange) -> None:
         context = self._context
-        for name in ("change", "changed_rev", "changed_ms"):
-            context.journal.attribute(lock, name)
-        lock.change = change
-        lock.changed_rev = context.rev()
-        lock.changed_ms = context.now_ms
+        context.journal.undo(
+            _set_change, lock, lock.change, lock.changed_rev, lock.changed_ms
+        )
+        _set_change(lock, change, context.rev(), context.now_ms)
 
     def _lose(
         self, lock: Lock, claim: LockClaim, token: int, reason: LossReason
@@ -172,8 +174,7 @@ class LockTable:
         """Take up a lock's row."""
         lock = self._locks[name] = Lock.decode(name, value)
         for token, claim in lock.holders.items():
-            self._names[token] = name
-            self._tokens[name, claim.lease, claim.claimant] = token
+            self._put(lock, token, claim)
 
     def loaded(self) -> Iterator[None]:
         """Attach the loaded holders to their leases and arm the timers."""
@@ -181,6 +182,14 @@ class LockTable:
 
     def _reattach(self, lock: Lock) -> None:
         for token, claim in lock.holders.items():
-            self._leases.reattach(claim.lease, Rank.LOCKS, token)
+            self._leases.reattach(claim.lease, _RANK, token)
         if lock.closed_until_ms:
             self._arm(lock)
+
+
+def _set_change(
+    lock: Lock, change: LockChange, changed_rev: int, changed_ms: int
+) -> None:
+    lock.change = change
+    lock.changed_rev = changed_rev
+    lock.changed_ms = changed_ms

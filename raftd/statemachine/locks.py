@@ -53,6 +53,11 @@ _CHANGES: Final = {
 }
 
 
+_SEMAPHORE: Final = LockMode.SEMAPHORE  # an enum's member costs a look-up each time
+_RELEASED: Final = LockChange.RELEASED
+_LOCK_RELEASED: Final = LockReleased()
+
+
 class Locks(Module):
     """The commands on locks, their waiters and promotions."""
 
@@ -147,7 +152,7 @@ class Locks(Module):
             now_ms,
             None if wait_ms is None else now_ms + wait_ms,
             command.mode,
-            command.limit if command.mode is LockMode.SEMAPHORE else 0,
+            command.limit if command.mode is _SEMAPHORE else 0,
             command.delay_ms,
         )
 
@@ -179,8 +184,8 @@ class Locks(Module):
             return lock
         if command.token not in lock.holders:
             return lock_checks.not_current(lock, command.token)
-        self._end(command.token, LockChange.RELEASED)
-        return LockReleased()
+        self._end(command.token, _RELEASED)
+        return _LOCK_RELEASED
 
     def _break(self, command: BreakLock) -> Answer:
         lock = self._find(command.name)
@@ -192,8 +197,11 @@ class Locks(Module):
         return LockBroken(len(tokens))
 
     def _find(self, name: str) -> Lock | Refusal:
+        lock = self._table.find(name)
+        if lock is not None:
+            return lock
         refusal = refusals.check_name("lock", name, self.context.limits.name_bytes_max)
-        return refusal or self._table.find(name) or lock_checks.unknown(name)
+        return refusal or lock_checks.unknown(name)
 
     # --- changes ---------------------------------------------------------------
 
@@ -221,7 +229,17 @@ class Locks(Module):
     def promote(self, key: RowKey) -> None:
         """Let in who is next, as far as the command's budget goes."""
         assert isinstance(key, str)
-        self._backlog.spend(self._promote(key, self._backlog.room()))
+        if self._waiting.first(key) is None:
+            self._nobody_waits(key)
+        else:
+            self._backlog.spend(self._promote(key, self._backlog.room()))
+
+    def _nobody_waits(self, name: str) -> None:
+        lock = self._table.find(name)
+        if lock is not None:
+            self._backlog.note(name, is_due=False)
+            if lock.is_idle():
+                self._table.forget(lock)
 
     def _promote(self, name: str, room: int) -> int:
         lock = self._table.find(name)

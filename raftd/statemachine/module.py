@@ -120,17 +120,18 @@ class LeaseKeeper(Protocol):
     def is_alive(self, lease: int) -> bool:
         """Tell whether the lease or session is alive."""
 
-    def attach(self, lease: int, rank: Rank, key: RowKey) -> Refusal | None:
+    def attach(self, lease: int, rank: int, key: RowKey) -> Refusal | None:
         """Hang a claim on a live lease; refused over the limit.
 
-        All keys of a rank have one type. Attaching twice is one attachment. Undone
-        by itself on a refusal.
+        A rank is best given as a plain number: an enum's hashes slowly. All keys of a
+        rank have one type. Attaching twice is one attachment. Undone by itself on a
+        refusal.
         """
 
-    def detach(self, lease: int, rank: Rank, key: RowKey) -> None:
+    def detach(self, lease: int, rank: int, key: RowKey) -> None:
         """Take a claim off; nothing happens if it does not hang there."""
 
-    def reattach(self, lease: int, rank: Rank, key: RowKey) -> None:
+    def reattach(self, lease: int, rank: int, key: RowKey) -> None:
         """Hang a loaded claim on its lease, in ``loaded``."""
 
     def holder(self, lease: int) -> str:

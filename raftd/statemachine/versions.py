@@ -35,6 +35,8 @@ class Versions:
 
     def __init__(self, context: Context) -> None:
         self._context: Final = context
+        self._mark: Final = context.mark
+        self._undo: Final = context.journal.undo
         self.live: Final[dict[bytes, KeyValue]] = {}
         self._index: SortedList = SortedList()
         self._chains: Final[dict[bytes, list[KeyValue]]] = {}
@@ -92,17 +94,16 @@ class Versions:
         """
         key = record.key
         rev = record.mod_rev
-        context = self._context
-        context.mark(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"))
+        self._mark(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"))
         if previous is None:
-            context.journal.undo(self._restore, key, None)
+            self._undo(self._restore, key, None)
             self.live[key] = record
             return self._revive(key, rev)
         if previous.mod_rev == rev:
-            context.journal.undo(self._restore, key, previous)
+            self._undo(self._restore, key, previous)
             self.live[key] = record
             return previous
-        context.journal.undo(self._unoverwrite, key, previous)
+        self._undo(self._unoverwrite, key, previous)
         self.live[key] = record
         chain = self._chains.get(key)
         if chain is None:

@@ -74,6 +74,8 @@ class Waiter(
 
     def holding_since(self, now_ms: int) -> Self:
         """Return the claim of a holder that this waiter became."""
+        if self.since_ms == now_ms and self.deadline_ms is None:
+            return self
         return msgspec.structs.replace(self, since_ms=now_ms, deadline_ms=None)
 
 
@@ -95,7 +97,7 @@ class Waiting(Generic[W]):
     ) -> None:
         self._context: Final = context
         self._leases: Final = leases
-        self._rank: Final = rank
+        self._rank: Final = int(rank)
         self._table: Final = table
         self._decode: Final = msgspec.msgpack.Decoder(kind).decode
         self._waiters: dict[int, W] = {}
