@@ -59,6 +59,33 @@ def _miscounted(history: History, rng: random.Random) -> None:
     _set_jobs(history, place, jobs)
 
 
+def _change_queue(
+    history: History, rng: random.Random, change: Callable[[Fields], Fields]
+) -> None:
+    found = [place for place, each in enumerate(history.finals) if each.queues]
+    place = pick(rng, found, "queue in the end")
+    queues = list(history.finals[place].queues or [])
+    at = rng.randrange(len(queues))
+    queues[at] = {**queues[at], **change(queues[at])}
+    changed = msgspec.structs.replace(history.finals[place], queues=queues)
+    history.finals[place] = changed
+
+
+@corruption("jobs", "a queue says that it has one job more in a state than there are")
+def _miscounted_queue(history: History, rng: random.Random) -> None:
+    """As if a count had not gone with its job's state."""
+    state = rng.choice(["ready", "reserved", "done", "dead"])
+    _change_queue(history, rng, lambda queue: {state: queue[state] + 1})
+
+
+@corruption("jobs", "a queue says that it took in one job less than were enqueued")
+def _miscounted_total(history: History, rng: random.Random) -> None:
+    """As if a total had been lost in a restart."""
+    _change_queue(
+        history, rng, lambda queue: {"enqueued_total": queue["enqueued_total"] - 1}
+    )
+
+
 # --- in the log --------------------------------------------------------------------
 
 

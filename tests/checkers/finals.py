@@ -8,23 +8,24 @@ Source: RELIABILITY.md section 5 (final reads).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.checkers.history import History
-    from tests.checkers.parts import Fields
     from tests.checkers.records import Entry, FinalState
 
 __all__ = ["replay_with_finals"]
+
+T = TypeVar("T")
 
 
 def replay_with_finals(
     history: History,
     take: Callable[[Entry], None],
-    check: Callable[[list[Fields]], None],
-    told_of: Callable[[FinalState], list[Fields] | None],
+    check: Callable[[T], None],
+    told_of: Callable[[FinalState], T | None],
 ) -> None:
     """Replay the whole log, and compare each final read with the state it was made of.
 

@@ -137,6 +137,8 @@ class QueueState:
     Attributes:
         ready: The ready jobs in the order of reserving.
         depth: Jobs that have not ended.
+        enqueued: Jobs that it ever took in.
+        completed: How often one of its jobs was done.
         redriven: A redrive was asked for, so that ended jobs may come back.
         purged: A purge or a deletion was asked for, so that jobs may go.
     """
@@ -147,6 +149,8 @@ class QueueState:
     ready: SortedSet = dataclasses.field(default_factory=SortedSet)
     depth: int = 0
     reserved: int = 0
+    enqueued: int = 0
+    completed: int = 0
     redriven: bool = False
     purged: bool = False
     groups: dict[str, Group] = dataclasses.field(default_factory=dict)

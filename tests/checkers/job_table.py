@@ -39,6 +39,7 @@ class JobTable:
     def add(self, job: JobLife) -> None:
         """Take up a new job, which has no state yet."""
         self.lives[job.id] = job
+        self.queue(job.queue).enqueued += 1
         client_id = job.spec.get("client_id")
         if client_id:
             self.by_client_id[client_id] = job.id
@@ -63,6 +64,7 @@ class JobTable:
         was_live = before in WAITING or before == "RESERVED"
         is_live = state in WAITING or state == "RESERVED"
         queue.depth += is_live - was_live
+        queue.completed += state == "DONE"
         queue.reserved += (state == "RESERVED") - (before == "RESERVED")
         if before == "RESERVED":
             self.by_lease[job.lease].discard(job.id)

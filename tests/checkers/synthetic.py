@@ -287,6 +287,7 @@ class Synthetic:
                 for name in machine.elections.names()
             ],
             jobs=self._jobs(),
+            queues=self._queues(),
             digests={"1": machine.digest.hex(), "2": machine.digest.hex()},
         )
 
@@ -319,4 +320,20 @@ class Synthetic:
                 }
                 for view in page.jobs
             )
+        return found
+
+    def _queues(self) -> list[Fields]:
+        queues = self.machine.queues
+        found: list[Fields] = []
+        for name in queues.list_queues():
+            stats = queues.stats(name)
+            assert stats is not None
+            counts = {
+                state.name.lower(): count for state, count in stats.counts.items()
+            }
+            totals = {
+                "enqueued_total": stats.enqueued,
+                "completed_total": stats.completed,
+            }
+            found.append({"name": name, **counts, **totals})
         return found
