@@ -3,8 +3,6 @@
 Source: DESIGN.md section 5; SEMANTICS.md section 1 (a waiting answer is "pending").
 """
 
-import dataclasses
-
 import msgspec
 
 from raftd.statemachine.events import HistoryRecord
@@ -33,8 +31,7 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 Answer = Result | Refusal | Pending | Marked
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The end of a wait.
 
     Attributes:
@@ -48,8 +45,7 @@ class Decision:
     answer: Result | Refusal
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class AppliedEntry:
+class AppliedEntry(msgspec.Struct, frozen=True, gc=False):
     """What one entry did.
 
     Attributes:

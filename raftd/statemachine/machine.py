@@ -69,6 +69,11 @@ class Machine:
             MarkEntry: self._mark,
         }
         self.modules.txn.bind(self._handlers)
+        self._with_tasks: Final[tuple[Module, ...]] = tuple(
+            module
+            for module in self.modules.all
+            if type(module).has_tasks is not Module.has_tasks
+        )
         self._decided: list[Decision] = []
         self._marking: MarkEntry | None = None
         self._checkpoint: Checkpoint | None = None
@@ -123,15 +128,15 @@ class Machine:
         answers: list[Answer] = []
         revisions: list[int] = []
         context = self.context
-        sessions = self.sessions
+        admit, keep, run = self.sessions.admit, self.sessions.keep, self._run
         for request in requests:
             if request.number:
-                answer = sessions.admit(request)
+                answer = admit(request)
                 if answer is None:
-                    answer = self._run(request)
-                    sessions.keep(request, answer)
+                    answer = run(request)
+                    keep(request, answer)
             else:
-                answer = self._run(request)
+                answer = run(request)
             answers.append(answer)
             revisions.append(context.revision)
         return answers, revisions
@@ -166,7 +171,9 @@ class Machine:
         context = self.context
         promotions = context.promotions
         while promotions:
-            wanted = sorted(promotions, key=_sort_key)
+            wanted = list(promotions)
+            if len(wanted) > 1:
+                wanted.sort(key=_sort_key)
             promotions.clear()
             for rank, key in wanted:
                 self._by_rank[rank].promote(key)
@@ -205,7 +212,7 @@ class Machine:
         return max(0, rows_left)
 
     def _run_tasks(self, rows_left: int) -> None:
-        for module in self.modules.all:
+        for module in self._with_tasks:
             if rows_left > 0 and module.has_tasks():
                 self.context.begin()
                 rows_left -= module.run_tasks(rows_left)
@@ -230,7 +237,7 @@ class Machine:
         return (
             context.timers.lease.due(context.now_ms) is not None
             or context.timers.wall.due(context.wall_ms) is not None
-            or any(module.has_tasks() for module in self.modules.all)
+            or any(module.has_tasks() for module in self._with_tasks)
         )
 
     @property

@@ -15,6 +15,7 @@ __all__ = ["META_ROW", "Meta", "Stamps", "decode_stamps"]
 META_ROW: Final = "machine"
 """Key of the one row. Every entry changes it, so every checkpoint begins with it."""
 
+_META: Final = int(Table.META)  # an enum's member costs a look-up each time
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -38,7 +39,7 @@ class Meta(Module):
 
     def touch(self) -> None:
         """Mark the row; called before an entry moves the clocks."""
-        self.context.mark(Table.META, META_ROW)
+        self.context.mark(_META, META_ROW)
 
     def encode_row(self, table: int, key: RowKey) -> bytes | None:
         """Encode clocks, counter and size."""
