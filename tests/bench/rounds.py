@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +37,8 @@ class Plan:
         warm_up_s: Before each measurement.
         measured_s: Of each measurement.
         peers: Beside whom; those that are not there are told.
+        settle: Called before each turn: nobody pays for what the one before left to
+            be written to the disk.
     """
 
     specs: Sequence[Spec]
@@ -43,6 +46,7 @@ class Plan:
     warm_up_s: float
     measured_s: float
     peers: Sequence[Peer] = ()
+    settle: Callable[[], None] = os.sync
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ async def run_steps(
         if name in failed:
             continue
         say(f"round {step.round + 1} of {plan.rounds}: {measure} on {name}")
+        await asyncio.to_thread(plan.settle)
         try:
             run = await step.system.run(
                 measure,

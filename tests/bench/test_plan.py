@@ -21,8 +21,11 @@ def silent(_what: str) -> None:
     pass
 
 
-def plan(specs: list[Spec], rounds: int) -> Plan:
-    return Plan(specs, rounds, 0.5, 2.0)
+def plan(specs: list[Spec], rounds: int, noted: list[str] | None = None) -> Plan:
+    settled = [] if noted is None else noted
+    return Plan(
+        specs, rounds, 0.5, 2.0, settle=lambda: settled.append("the disk settles")
+    )
 
 
 def test_every_other_round_goes_backwards_so_that_none_is_always_first() -> None:
@@ -66,6 +69,18 @@ async def test_who_is_done_rests_before_the_next_one_runs(tmp_path: Path) -> Non
     ]
     assert outcome.turns[0].rate == 0.5
     assert outcome.turns[0].p50_us == 500_000
+
+
+async def test_the_disk_settles_before_each_turn(tmp_path: Path) -> None:
+    noted: list[str] = []
+    systems = [MadeUp(name, ["put-1"], noted) for name in ("a", "b")]
+    outcome = Outcome()
+
+    async with started(systems, tmp_path, silent, outcome) as there:
+        await run_steps(plan(SPECS[:1], 1, noted), there, silent, outcome)
+
+    before = [noted[at - 1] for at, what in enumerate(noted) if "runs" in what]
+    assert before == ["the disk settles"] * 2
 
 
 async def test_who_is_alone_need_not_rest(tmp_path: Path) -> None:
