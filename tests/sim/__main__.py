@@ -34,6 +34,11 @@ __all__ = ["main"]
 _WRONG: Final = 2
 _CATALOGUE: Final = "tests.mutants.catalogue"
 """Imported when it is asked for: it needs all that bugs are looked for with."""
+_NO_SHRINKING: Final = (
+    "runs on files are not made smaller: what their crashes tear hangs on the bytes"
+    " that were written, which change with every step that is left out; look whether"
+    " the seed fails on modelled disks"
+)
 
 
 def _is_simulated(name: str) -> bool:
@@ -207,6 +212,8 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     if options.planted and not _is_simulated(options.planted):
         parser.error(f"no planted bug of the simulator is called {options.planted!r}")
+    if options.shrink and options.files == "real":
+        parser.error(_NO_SHRINKING)
     if options.gate:
         is_good = gate(max(2, options.jobs))
     elif options.soak:

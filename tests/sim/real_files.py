@@ -7,6 +7,11 @@ start opens what is left, and has to find exactly what the model has; of a torn
 transaction, all or nothing. Damage is a flipped byte: it is found, or it changed
 nothing.
 
+What a crash leaves is read back from the page cache, so a transaction that SQLite never
+synced would survive here: Python's sqlite3 takes no file system of ours that could tell
+synced bytes from others. That nothing is acknowledged before its sync is for the power
+losses of chaos, whose shim stands below SQLite and drops what was not synced.
+
 Source: RELIABILITY.md section 6 (disk, real SQLite files), rules 25 to 29 and 50.
 """
 

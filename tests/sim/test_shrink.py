@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.mutants.catalogue import options_for, planted_named
+from tests.sim.__main__ import main
 from tests.sim.actions import load_script, save_script
 from tests.sim.run import Simulation
 from tests.sim.shrink import Failure, attempt, shrink
@@ -51,3 +54,12 @@ def test_a_failing_run_becomes_small_and_still_fails_the_same_way(
 def test_a_run_that_is_right_is_not_made_smaller() -> None:
     options = options_for(_BUG, _SEED)
     assert shrink(_SEED, options, 2000) is None
+
+
+def test_a_run_on_files_is_refused_in_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--shrink", "--files", "real", "--seed", "4"])
+    assert ended.value.code == 2
+    assert "runs on files are not made smaller" in capsys.readouterr().err
