@@ -70,6 +70,11 @@ class Driven(ABC):
         """Load the servers until they are as fast as they get."""
 
     @property
+    def is_started(self) -> bool:
+        """Whether its servers were started and not stopped since."""
+        return self._servers is not None and bool(self._servers.names)
+
+    @property
     def servers(self) -> Servers:
         """Once they were started."""
         assert self._servers is not None, "start comes first"

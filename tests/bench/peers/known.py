@@ -10,6 +10,7 @@ from typing import Final
 from tests.bench.peers.base import Peer
 from tests.bench.peers.beanstalkd import Beanstalkd
 from tests.bench.peers.etcd import Etcd
+from tests.bench.peers.kazoo import Kazoo
 from tests.bench.peers.zookeeper import ZooKeeper
 
 __all__ = ["HEAT_S", "all_peers"]
@@ -24,9 +25,11 @@ def all_peers(*, heat_s: float = HEAT_S) -> list[Peer]:
     Args:
         heat_s: How long ``start`` loads peers that run in a JVM.
     """
+    zookeeper = ZooKeeper(heat_s)
     return [
         Etcd(),
-        ZooKeeper(heat_s),
+        zookeeper,
+        Kazoo(zookeeper),
         Beanstalkd(is_durable=False, is_python=False),
         Beanstalkd(is_durable=True, is_python=False),
         Beanstalkd(is_durable=False, is_python=True),
