@@ -41,6 +41,8 @@ __all__ = ["JobWrites"]
 
 _PER_MILLE: Final = 1000
 _RESERVES_KEPT: Final = 1024
+_KEPT_BYTES_MAX: Final = 1024
+"""Of one request; it may hold fields that nobody knows."""
 
 _Held = (
     queues_pb2.ExtendJobRequest
@@ -80,7 +82,7 @@ class JobWrites:
         if command is not None:
             return command
         made = self._to_reserve(request, session)
-        if not isinstance(made, Refusal):
+        if not isinstance(made, Refusal) and len(asked[0]) <= _KEPT_BYTES_MAX:
             if len(known) >= _RESERVES_KEPT:
                 known.clear()
             known[asked] = made

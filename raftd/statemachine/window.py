@@ -9,15 +9,18 @@ Source: SEMANTICS.md section 1 (numbers).
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
+
 from raftd.statemachine.answers import Answer, Marked, Pending
 from raftd.statemachine.schema.base import Refusal, Result
 from raftd.statemachine.schema.elections import CampaignWon
-from raftd.statemachine.schema.entry import encode_answer
 from raftd.statemachine.schema.jobs import JobCompleted, JobExtended
 from raftd.statemachine.schema.kv import KeyDeleted, KeyIncremented, KeyPut
 from raftd.statemachine.schema.locks import LockGranted, LockReleased
 
 __all__ = ["ANSWER_BYTES", "FIXED_KINDS", "Window"]
+
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 ANSWER_BYTES: Final = 24
 """Number, checksum and a small answer; what the fixed kinds cost at the most."""
@@ -79,7 +82,7 @@ class Window:
         if type(answer) in FIXED_KINDS:
             answer = answer.kept()  # type: ignore[union-attr]  # they are results
         else:
-            answer = self._put_bulky(number, answer)
+            answer = self._count_bulky(number, answer)
         self.answers[number] = (checksum, answer)
 
     def replace(self, number: int, answer: Result | Refusal) -> None:
@@ -113,13 +116,13 @@ class Window:
                 tickets.append(kept[1].ticket)
         return tickets
 
-    def _put_bulky(self, number: int, answer: Answer) -> Answer:
+    def _count_bulky(self, number: int, answer: Answer) -> Answer:
         more_bytes = 0
         if not isinstance(answer, Pending):
             assert not isinstance(answer, Marked), "a mark is no numbered write"
             if not isinstance(answer, Refusal):
                 answer = answer.kept()
-            more_bytes = len(encode_answer(answer))
+            more_bytes = len(_encode(answer))
         self._bulky[number] = more_bytes
         self.bulky_bytes += more_bytes
         return answer
