@@ -165,7 +165,7 @@ previous: ## pack a release for the upgrade tests: REV=commit VERSION=1.2.3
 
 .PHONY: bench-scale
 bench-scale: $(STAMP) ## measure a million keys: checkpoint, new member, restart
-	@$(BIN)/python -m tests.e2e.scale $(ARGS)
+	@$(BIN)/python -m tests.bench.scale $(ARGS)
 
 .PHONY: bench-smoke
 bench-smoke: $(STAMP) ## measure, seconds long: that it runs, and the cost per put

@@ -17,6 +17,7 @@ import dataclasses
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -70,6 +71,9 @@ class Plan:
     has_etcd: bool = True
 
 
+_Keep = Callable[[list[SectionRow]], None]
+
+
 class _System(Protocol):
     """Loses its leader on demand, and has it back afterwards."""
 
@@ -87,8 +91,15 @@ class _Entrant:
     lose_leader: Callable[[], Awaitable[float]]
 
 
-async def run(plan: Plan, say: Say) -> list[SectionRow]:
+async def run(
+    plan: Plan, say: Say, keep: Callable[[list[SectionRow]], None] = lambda _: None
+) -> list[SectionRow]:
     """Measure; returns a row for each fault and system.
+
+    Args:
+        plan: What.
+        say: Told how far it is.
+        keep: Given each run by itself, so that what breaks off later is not lost.
 
     Raises:
         WorkloadFailed: Ours lost a write, or acknowledged none.
@@ -96,8 +107,8 @@ async def run(plan: Plan, say: Say) -> list[SectionRow]:
     """
     rows: list[SectionRow] = []
     for fault in plan.faults:
-        sides = _killed(plan, say) if fault == _KILLED else _cut(plan, say)
-        rows += _rows(fault, await sides)
+        sides = _killed if fault == _KILLED else _cut
+        rows += _rows(fault, await sides(plan, say, keep))
     return merge([], rows)
 
 
@@ -145,7 +156,7 @@ def _told(name: str, pauses: list[float], theirs: list[float]) -> SectionRow:
 # --- killed --------------------------------------------------------------------------
 
 
-async def _killed(plan: Plan, say: Say) -> dict[str, list[float]]:
+async def _killed(plan: Plan, say: Say, keep: _Keep) -> dict[str, list[float]]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(_folder()))
         ours = Ours(Processes(folder / _OURS))
@@ -155,13 +166,13 @@ async def _killed(plan: Plan, say: Say) -> dict[str, list[float]]:
         etcd = Etcd()
         if await _has_come(plan, etcd, folder, stack, say):
             entrants.append(_Entrant(_ETCD, etcd, etcd.kill_leader))
-        return await _take_turns(_KILLED, entrants, plan.runs, say)
+        return await _take_turns(_KILLED, entrants, plan.runs, say, keep)
 
 
 # --- cut off -------------------------------------------------------------------------
 
 
-async def _cut(plan: Plan, say: Say) -> dict[str, list[float]]:
+async def _cut(plan: Plan, say: Say, keep: _Keep) -> dict[str, list[float]]:
     if why_no_ground():
         say(f"{_CUT}: {why_no_ground()}")
         return {}
@@ -182,7 +193,7 @@ async def _cut(plan: Plan, say: Say) -> dict[str, list[float]]:
         etcd = Etcd(hosts, lambda at: ground.enter(_SIZE + 1 + at))
         if await _has_come(plan, etcd, folder, stack, say):
             entrants.append(_Entrant(_ETCD, etcd, _their_cut(etcd, ground)))
-        return await _take_turns(_CUT, entrants, plan.runs, say)
+        return await _take_turns(_CUT, entrants, plan.runs, say, keep)
 
 
 def _our_cut(ours: Ours, ground: Ground) -> Callable[[], Awaitable[float]]:
@@ -234,15 +245,21 @@ async def _has_come(
 
 
 async def _take_turns(
-    fault: str, entrants: Sequence[_Entrant], runs: int, say: Say
+    fault: str, entrants: Sequence[_Entrant], runs: int, say: Say, keep: _Keep
 ) -> dict[str, list[float]]:
     pauses: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     for number in range(1, runs + 1):
         for entrant in entrants:
+            began_s = time.perf_counter()
             pause_s = await entrant.lose_leader()
             entrant.system.rest()
             pauses[entrant.name].append(pause_s)
-            say(f"{fault}, run {number} of {runs}: {entrant.name} {pause_s:.3f} s")
+            keep(_rows(fault, {entrant.name: [pause_s]}))
+            whole_s = time.perf_counter() - began_s
+            say(
+                f"{fault}, run {number} of {runs}: {entrant.name} {pause_s:.3f} s"
+                f" (the run took {whole_s:.0f} s)"
+            )
     return pauses
 
 
@@ -260,13 +277,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before: list[SectionRow] = []
     if options.append and options.json is not None and options.json.exists():
         before = msgspec.json.decode(options.json.read_bytes(), type=list[SectionRow])
+    rows = before
+
+    def keep(found: list[SectionRow]) -> None:
+        nonlocal rows
+        rows = merge(rows, found)
+        write_rows(options.json, rows)
+
     try:
-        rows = merge(before, uvloop.run(run(plan, say_to_person)))
+        found = uvloop.run(run(plan, say_to_person, keep))
     except (WorkloadFailed, PeerFailed) as failed:
         print(f"error: {failed}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(table_of(rows))
+        return 130
+    keep([row for row in found if row.note])
     print(table_of(rows))
-    write_rows(options.json, rows)
     return 0
 
 

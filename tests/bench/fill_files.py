@@ -32,7 +32,7 @@ from raftd.storage.offline import create_directory
 from raftd.storage.types import CheckpointMeta
 from tests.bench.fill import Filler, Kind
 
-__all__ = ["Filled", "Order", "fill_directories", "main", "write_directories"]
+__all__ = ["Filled", "Member", "Order", "fill_directories", "main", "write_directories"]
 
 _CLUSTER: Final = "local"
 _ROOT: Final = Path(__file__).resolve().parents[2]

@@ -31,7 +31,7 @@ from tests.bench.sections import (
 )
 from tests.bench.workloads import WorkloadFailed
 
-__all__ = ["Plan", "main", "run"]
+__all__ = ["Plan", "main", "run", "sizes_of"]
 
 _SIZES: Final = (1000, 10_000, 100_000, 1_000_000)
 _MOST: Final = {Kind.SESSIONS: 990_000, Kind.LINE: 9000, WATCHES: 10_000}

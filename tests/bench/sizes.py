@@ -76,6 +76,7 @@ class Plan:
         most: In the larger.
         few_clients: Connected in the smaller measurement.
         clients: In the larger.
+        rest_s: Before memory is read.
     """
 
     kinds: Sequence[str] = tuple(kind for kind in _KINDS if kind != Kind.LINE)
@@ -83,6 +84,7 @@ class Plan:
     most: int = _MOST
     few_clients: int = _FEW_CLIENTS
     clients: int = _CLIENTS
+    rest_s: float = _REST_S
 
 
 async def run(plan: Plan, say: Say) -> list[SectionRow]:
@@ -98,8 +100,8 @@ async def run(plan: Plan, say: Say) -> list[SectionRow]:
 
 
 async def _things(kind: Kind, plan: Plan) -> SectionRow:
-    few = await _loaded(kind, plan.least)
-    many = await _loaded(kind, plan.most)
+    few = await _loaded(kind, plan.least, plan)
+    many = await _loaded(kind, plan.most, plan)
     more = plan.most - plan.least
     loaded = statistics.mean(
         (big - small) / more for small, big in zip(few, many, strict=True)
@@ -115,12 +117,12 @@ async def _things(kind: Kind, plan: Plan) -> SectionRow:
     )
 
 
-async def _loaded(kind: Kind, count: int) -> list[int]:
+async def _loaded(kind: Kind, count: int, plan: Plan) -> list[int]:
     """Return the memory of each member of a cluster that was started with so many."""
     async with filled_cluster({kind: count}) as cluster:
         async with aio.connect(cluster.nodes.endpoints) as client:
             await await_in_sync(client)
-        await asyncio.sleep(_REST_S)
+        await asyncio.sleep(plan.rest_s)
         return [resident_bytes(cluster.nodes.pid(n)) for n in cluster.nodes.ids]
 
 
@@ -163,7 +165,7 @@ async def _clients(plan: Plan) -> SectionRow:
                 aio.connect(nodes.endpoints) as client,
             ):
                 leader = (await leader_of(client)).node_id
-                await asyncio.sleep(_REST_S)
+                await asyncio.sleep(plan.rest_s)
                 memory = {n: resident_bytes(nodes.pid(n)) for n in nodes.ids}
                 leaders.append(memory[leader])
                 totals.append(sum(memory.values()))

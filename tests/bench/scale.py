@@ -1,10 +1,13 @@
 """Measures a cluster that holds much: ``make bench-scale``.
 
-A cluster of three is filled with keys of 256 bytes; then, while puts go on: a
-checkpoint of all of it, a new empty member until it votes, and a follower that is
+A cluster of three is filled by clients with keys of 256 bytes; then, while puts go on:
+a checkpoint of all of it, a new empty member until it votes, and a follower that is
 stopped and started again. Ratios are against the quiet cluster of the same run. Nothing
 about time is asserted: it fails only if something does not work, or if a promise that
 is no matter of speed is broken (an election while a member joined, a key lost).
+
+The keys come from clients and not from ``fill_files``: a checkpoint writes what has
+changed since the last one, and here that must be everything.
 
 Source: PERFORMANCE.md, the goals for checkpoints, snapshots and starts.
 """
@@ -25,15 +28,29 @@ import uvloop
 
 from cluster.processes import Processes
 from raftclient import aio, txn
-from raftclient.cluster import MemberRole, MemberStatus
+from raftclient.cluster import MemberStatus
 from raftclient.members import MemberKind
+from tests.bench.fill import VALUE, key_of
+from tests.bench.fill_cluster import leader_of, resident_bytes
 from tests.bench.measure import quantile
+from tests.bench.sections import (
+    Say,
+    SectionRow,
+    say_to_person,
+    table_of,
+    write_rows,
+)
+from tests.bench.workloads import WorkloadFailed
 
-_VALUE: Final = b"v" * 256
+__all__ = ["Plan", "main", "run"]
+
+_SECTION: Final = "scale"
+_MIB: Final = 1 << 20
+_P99_MAX: Final = 3.0
+_START_S_MAX: Final = 15.0
 _OPS_PER_TXN: Final = 100
 _FILLERS: Final = 24
 _WRITERS: Final = 8
-_QUIET_S: Final = 10.0
 _DEADLINE_S: Final = 300.0
 _LOOK_S: Final = 0.05
 #: No checkpoint comes by itself: each is asked for, when it is measured.
@@ -43,8 +60,17 @@ _FLAGS: Final = (
 )
 
 
-class ScaleFailed(Exception):
-    """Something did not work, or a promise was broken."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How much.
+
+    Attributes:
+        keys: In the cluster.
+        quiet_s: How long writes are measured with nothing else going on.
+    """
+
+    keys: int = 1_000_000
+    quiet_s: float = 10.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,7 +85,7 @@ class _Writers:
         key = f"writer/{task}"
         while True:
             began_s = time.perf_counter()
-            await self.client.put(key, _VALUE)
+            await self.client.put(key, VALUE)
             ended_s = time.perf_counter()
             self.counts[task] += 1
             self.done.append((ended_s, ended_s - began_s))
@@ -74,16 +100,21 @@ class _Writers:
             key = await self.client.get(f"writer/{task}")
             # One more may have been under way when the writers were stopped.
             if key is None or key.version not in (count, count + 1):
-                raise ScaleFailed(f"writer {task}: {count} puts, found {key}")
+                raise WorkloadFailed(f"writer {task}: {count} puts, found {key}")
 
 
 class _Scale:
     """One run over one cluster."""
 
-    def __init__(self, nodes: Processes, client: aio.Client, keys: int) -> None:
+    def __init__(
+        self, nodes: Processes, client: aio.Client, plan: Plan, say: Say
+    ) -> None:
         self._nodes = nodes
         self._client = client
-        self._keys = keys
+        self._keys = plan.keys
+        self._quiet_s = plan.quiet_s
+        self._say = say
+        self.rows: list[SectionRow] = []
         self._writers = _Writers(client)
         self._quiet: list[float] = []
 
@@ -102,8 +133,8 @@ class _Scale:
         await self._writers.verify()
         found = await self._client.count(prefix="k/")
         if found != self._keys:
-            raise ScaleFailed(f"{self._keys} keys were put, {found} are there")
-        _say(f"all {self._keys} keys are there, every put was applied once")
+            raise WorkloadFailed(f"{self._keys} keys were put, {found} are there")
+        self._say(f"all {self._keys} keys are there, every put was applied once")
 
     async def _fill(self) -> None:
         begin_s = time.perf_counter()
@@ -112,25 +143,25 @@ class _Scale:
         async def fill() -> None:
             for start in starts:
                 end = min(start + _OPS_PER_TXN, self._keys)
-                ops = [txn.put(f"k/{n:09}", _VALUE) for n in range(start, end)]
+                ops = [txn.put(key_of(n), VALUE) for n in range(start, end)]
                 await self._client.txn().then(*ops).commit(timeout_s=_DEADLINE_S)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(_FILLERS):
                 group.create_task(fill())
-        _say(f"filled in {time.perf_counter() - begin_s:.1f} s")
-        leader = await self._leader()
-        _say(f"leader's memory {_rss_mib(self._pid(leader)):.0f} MiB")
+        took_s = time.perf_counter() - begin_s
+        memory_mib = self._memory_mib(await leader_of(self._client))
+        self._tell("filled by clients", {"s": took_s, "leader MiB": memory_mib})
 
     async def _measure_quiet(self) -> None:
         begin_s = time.perf_counter()
-        await asyncio.sleep(_QUIET_S)
+        await asyncio.sleep(self._quiet_s)
         self._quiet = self._writers.between(begin_s, time.perf_counter())
-        _say(f"quiet: {_figures(self._quiet)}")
+        self._tell("quiet", _figures(self._quiet))
 
     async def _measure_checkpoint(self, what: str) -> None:
         begin_s = time.perf_counter()
-        before = (await self._leader()).checkpoint_index
+        before = (await leader_of(self._client)).checkpoint_index
         with tempfile.TemporaryDirectory() as folder:
             # A process of its own, as it takes in the whole state at the end.
             backup = await asyncio.create_subprocess_exec(
@@ -144,15 +175,15 @@ class _Scale:
                 await asyncio.sleep(_LOOK_S)
             self._compare(what, begin_s)
             if await backup.wait():
-                raise ScaleFailed("the backup came to nothing")
+                raise WorkloadFailed("the backup came to nothing")
 
     async def _all_checkpointed(self, before: int) -> bool:
         status = await self._client.status()
         return all(member.checkpoint_index > before for member in status.members)
 
     async def _measure_join(self) -> None:
-        leader = await self._leader()
-        base_mib, most_mib = _rss_mib(self._pid(leader)), 0.0
+        leader = await leader_of(self._client)
+        base_mib, most_mib = self._memory_mib(leader), 0.0
         begin_s = time.perf_counter()
         number = self._nodes.add()
         added = await self._client.cluster.add(
@@ -162,86 +193,94 @@ class _Scale:
         self._nodes.start_joining(number, joining)
         while True:
             await asyncio.sleep(_LOOK_S)
-            most_mib = max(most_mib, _rss_mib(self._pid(leader)))
+            most_mib = max(most_mib, self._memory_mib(leader))
             states = {m.node_id: m for m in await self._client.cluster.members()}
             if states[joining].kind == MemberKind.VOTER:
                 break
             if time.perf_counter() - begin_s > _DEADLINE_S:
-                raise ScaleFailed("the new member never came to vote")
+                raise WorkloadFailed("the new member never came to vote")
         took_s = time.perf_counter() - begin_s
-        _say(
-            f"empty member votes after {took_s:.1f} s; leader's memory"
-            f" {base_mib:.0f} MiB, at most {most_mib - base_mib:+.0f} MiB"
-        )
-        self._compare("while it joined", begin_s)
-        now = await self._leader()
+        grown_mib = {"s": took_s, "leader MiB more": most_mib - base_mib}
+        self._compare("an empty member joins until it votes", begin_s, grown_mib)
+        now = await leader_of(self._client)
         if now.term != leader.term:
-            raise ScaleFailed(f"an election: term {leader.term} became {now.term}")
+            raise WorkloadFailed(f"an election: term {leader.term} became {now.term}")
 
     async def _measure_restart(self) -> None:
-        leader = await self._leader()
+        leader = await leader_of(self._client)
         node = next(n for n in (1, 2, 3) if n != leader.node_id)
         self._nodes.stop(node)
         begin_s = time.perf_counter()
         self._nodes.start(node)
         async with aio.connect(self._nodes.endpoint(node)) as alone:
             await alone.get("k/000000000", timeout_s=_DEADLINE_S)
-        _say(f"restarted to serving in {time.perf_counter() - begin_s:.1f} s")
+        took_s = time.perf_counter() - begin_s
+        is_met = took_s <= _START_S_MAX
+        goal = f"<= {_START_S_MAX:g} s"
+        self._tell("restart to serving", {"s": took_s}, goal, is_met=is_met)
 
     # --- helpers --------------------------------------------------------------
 
-    def _compare(self, what: str, begin_s: float) -> None:
+    def _compare(
+        self, what: str, begin_s: float, more: dict[str, float] | None = None
+    ) -> None:
         busy = self._writers.between(begin_s, time.perf_counter())
         ratio = quantile(busy, 0.99) / max(quantile(self._quiet, 0.99), 1e-9)
-        _say(f"{what}: {_figures(busy)}, p99 {ratio:.2f} x quiet")
+        figures = _figures(busy) | {"p99 / quiet": ratio} | (more or {})
+        self._tell(what, figures, f"<= {_P99_MAX:g}x", is_met=ratio <= _P99_MAX)
 
-    def _pid(self, member: MemberStatus) -> int:
-        return self._nodes.pid(member.node_id)
+    def _tell(
+        self,
+        name: str,
+        figures: dict[str, float],
+        goal: str = "",
+        *,
+        is_met: bool | None = None,
+    ) -> None:
+        row = SectionRow(_SECTION, name, figures, goal=goal, is_met=is_met)
+        self.rows.append(row)
+        told = ", ".join(f"{figure} {value:,.2f}" for figure, value in figures.items())
+        self._say(f"{name}: {told}")
 
-    async def _leader(self) -> MemberStatus:
-        while True:
-            status = await self._client.status()
-            for member in status.members:
-                if member.role is MemberRole.LEADER:
-                    return member
-            await asyncio.sleep(_LOOK_S)
+    def _memory_mib(self, member: MemberStatus) -> float:
+        return resident_bytes(self._nodes.pid(member.node_id)) / _MIB
 
 
-def _figures(ordered: list[float]) -> str:
+def _figures(ordered: list[float]) -> dict[str, float]:
     p50, p99, most = (quantile(ordered, share) * 1000 for share in (0.5, 0.99, 1.0))
-    return f"{len(ordered)} puts, p50 {p50:.2f}, p99 {p99:.2f}, max {most:.0f} ms"
+    return {"puts": len(ordered), "p50 ms": p50, "p99 ms": p99, "max ms": most}
 
 
-def _rss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise ScaleFailed(f"process {pid} tells no memory")
+async def run(plan: Plan, say: Say) -> list[SectionRow]:
+    """Measure; returns a row for each thing that went on.
 
-
-def _say(what: str) -> None:
-    print(what, flush=True)
-
-
-async def _measure(keys: int) -> None:
+    Raises:
+        WorkloadFailed: Something did not work, or a promise was broken.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="raftd-scale-") as folder,
         Processes(Path(folder), 3, _FLAGS) as nodes,
     ):
         async with aio.connect(nodes.endpoints) as client:
-            await _Scale(nodes, client, keys).run()
+            scale = _Scale(nodes, client, plan, say)
+            await scale.run()
+            return scale.rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.e2e.scale")
-    parser.add_argument("--keys", type=int, default=1_000_000, metavar="N")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale")
+    add = parser.add_argument
+    add("--keys", type=int, default=Plan().keys, metavar="N")
+    add("--json", type=Path, metavar="FILE", help="write every row there, too")
     options = parser.parse_args(arguments)
     try:
-        uvloop.run(_measure(max(options.keys, 1)))
-    except ScaleFailed as failed:
+        rows = uvloop.run(run(Plan(max(options.keys, 1)), say_to_person))
+    except WorkloadFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         return 1
+    print(table_of(rows))
+    write_rows(options.json, rows)
     return 0
 
 
