@@ -23,6 +23,7 @@ from raftd.api.checks import (
 from raftd.api.limits import DoorLimits
 from raftd.api.resync import ResyncJoiner
 from raftd.node.service import WatchSpec
+from raftd.node.watch_index import Subject
 from raftd.statemachine import election_checks
 from raftd.statemachine.election_state import ElectionView, LeaderView
 from raftd.statemachine.events import ElectionEvent, Event
@@ -186,6 +187,7 @@ class ElectionCalls:
 
         spec = WatchSpec(
             keep=keep,
+            about=(Subject.ELECTION, name),
             from_rev=from_rev,
             wants_initial=not from_rev,
             snapshot=snapshot,

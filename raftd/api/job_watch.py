@@ -14,6 +14,7 @@ from raftd.api.job_messages import state_of
 from raftd.api.limits import DoorLimits
 from raftd.api.resync import ResyncJoiner
 from raftd.node.service import WatchSpec
+from raftd.node.watch_index import Subject
 from raftd.statemachine.events import Event, JobEvent
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.refusals import check_name
@@ -45,6 +46,7 @@ def plan_watch(
 
     spec = WatchSpec(
         keep=keep,
+        about=(Subject.JOB, job) if job else (Subject.QUEUE, queue),
         from_rev=from_rev,
         wants_initial=bool(job) and not from_rev,
         snapshot=snapshot,

@@ -18,6 +18,7 @@ from raftd.api.checks import check_key, invalid
 from raftd.api.kv_messages import fill_key
 from raftd.api.limits import DoorLimits
 from raftd.node.service import WatchBatch, WatchKind, WatchSpec
+from raftd.node.watch_index import About, Subject
 from raftd.statemachine.events import Event
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
@@ -58,6 +59,7 @@ def plan_watch(
         keep=_keep(
             start, end, has_puts=not request.no_puts, has_deletes=not request.no_deletes
         ),
+        about=_about(start, end),
         from_rev=request.from_rev,
         wants_initial=request.initial,
         snapshot=_snapshot(start, end),
@@ -82,6 +84,15 @@ def _check(request: kv_pb2.WatchKeysRequest, limits: DoorLimits) -> Refusal | No
             return refusal
     is_range = bool(end) or request.to_last
     return None if is_range and not start else check_key(start, limits)
+
+
+def _about(start: bytes, end: bytes) -> About | None:
+    if end == start + b"\0":
+        return Subject.KEY, start
+    # The keys with a prefix end before the prefix with its last byte one higher.
+    if start and start[-1] < 255 and end == start[:-1] + bytes([start[-1] + 1]):
+        return Subject.PREFIX, start
+    return None
 
 
 def _keep(

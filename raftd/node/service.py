@@ -25,6 +25,7 @@ from raftd.node.member_words import (
     ReplaceMember,
     UpdateMember,
 )
+from raftd.node.watch_index import About
 from raftd.statemachine.events import Event
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Fence, Refusal, Result
@@ -136,6 +137,8 @@ class WatchSpec:
 
     Attributes:
         keep: Which events; called once per event, must be cheap.
+        about: The one subject of all events that ``keep`` wants; None if there is
+            none, and then the watch is asked about everything that happens.
         from_rev: First revision wanted; 0 = from now on.
         wants_initial: Begin with ``snapshot``.
         snapshot: Lists the present state, for ``wants_initial`` and after a RESYNC.
@@ -144,6 +147,7 @@ class WatchSpec:
     """
 
     keep: Callable[[Event], bool]
+    about: About | None = None
     from_rev: int = 0
     wants_initial: bool = False
     snapshot: Callable[[Machine], Sequence[Any]]

@@ -2,7 +2,9 @@
 
 Rules: ordered, complete, no revision split or repeated. A watch keeps nothing but the
 revision it wants next; a slow one just reads older history, and one that fell below
-the compaction gets a RESYNC with a fresh list. Only watches that care are woken.
+the compaction gets a RESYNC with a fresh list. Only watches that care are woken, and
+the others are not even asked: one that has read everything, and was not woken since,
+has missed nothing up to what was published last.
 
 Source: SEMANTICS.md section 2 (watch).
 """
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from raftd.node.service import WatchBatch, WatchKind, WatchSpec
+from raftd.node.watch_index import WatchIndex
 from raftd.statemachine.events import Event, HistoryRecord
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
@@ -33,21 +36,30 @@ class Watches:
     def __init__(self, machine: Machine) -> None:
         self._machine: Final = machine
         self._watches: Final[dict[Watch, None]] = {}
+        self._index: Final[WatchIndex[Watch]] = WatchIndex()
+        self.published_rev = 0
+        """The last revision that watches were woken for, if they wanted it."""
 
     def open(self, spec: WatchSpec) -> Watch:
         """Begin a watch on the state as it is now."""
         watch = Watch(self._machine, spec, self)
         self._watches[watch] = None
+        self._index.add(watch, spec.about)
         return watch
 
     def forget(self, watch: Watch) -> None:
         """Drop a closed watch."""
         self._watches.pop(watch, None)
+        self._index.discard(watch, watch.spec.about)
 
     def publish(self, record: HistoryRecord) -> None:
         """Wake the watches that care for an entry's events."""
-        for watch in self._watches:
-            watch.hear(record)
+        if self._watches:
+            find = self._index.find
+            for event in record.events:
+                for watch in find(event):
+                    watch.hear(event, record)
+        self.published_rev = record.last_rev
 
     def leap(self) -> None:
         """Another state took the machine's place: wake all that have to read on.
@@ -66,27 +78,25 @@ class Watch:
     """One watch; see ``WatchStream``."""
 
     def __init__(self, machine: Machine, spec: WatchSpec, owner: Watches) -> None:
+        self.spec: Final = spec
         self._machine: Final = machine
-        self._spec: Final = spec
         self._owner: Final = owner
         self._next_rev = spec.from_rev or machine.revision + 1
+        self._has_read_all = self._next_rev > machine.revision
         self._ready: list[WatchBatch] = []
         self._wake = asyncio.Event()
         self._is_closed = False
         if spec.wants_initial:
             self._list(WatchKind.INITIAL)
 
-    def hear(self, record: HistoryRecord) -> None:
-        """Wake up if an event is wanted; called once per entry with events."""
-        if self._wake.is_set():
+    def hear(self, event: Event, record: HistoryRecord) -> None:
+        """Wake up if an event is wanted."""
+        if self._wake.is_set() or not self.spec.keep(event):
             return
-        keep = self._spec.keep
-        for event in record.events:
-            if keep(event):
-                self._wake.set()
-                return
-        if self._next_rev >= record.first_rev:
-            self._next_rev = max(self._next_rev, record.last_rev + 1)
+        if self._has_read_all:
+            # Nothing before this entry was wanted.
+            self._next_rev = max(self._next_rev, record.first_rev)
+        self._wake.set()
 
     def wake(self) -> None:
         """Have the history read on, whatever was heard."""
@@ -97,8 +107,10 @@ class Watch:
         while not self._is_closed:
             if self._ready:
                 return self._ready.pop(0)
+            self._skip_unwanted()
             self._wake.clear()
             batch = self._read()
+            self._has_read_all = self._next_rev > self._machine.revision
             if batch is not None:
                 return batch
             if self._ready:
@@ -107,6 +119,7 @@ class Watch:
                 async with asyncio.timeout(_PROGRESS_S):
                     await self._wake.wait()
             except TimeoutError:
+                self._skip_unwanted()
                 delivered = min(self._next_rev - 1, self._machine.revision)
                 return WatchBatch(WatchKind.PROGRESS, delivered, ())
         raise asyncio.CancelledError
@@ -116,6 +129,11 @@ class Watch:
         self._is_closed = True
         self._wake.set()
         self._owner.forget(self)
+
+    def _skip_unwanted(self) -> None:
+        """Leave out what was published since all was read, and not wanted."""
+        if self._has_read_all and not self._wake.is_set():
+            self._next_rev = max(self._next_rev, self._owner.published_rev + 1)
 
     def _read(self) -> WatchBatch | None:
         """Read on in the history; None if there is nothing to tell."""
@@ -135,7 +153,7 @@ class Watch:
         return None
 
     def _items(self, records: Sequence[HistoryRecord]) -> list[Any]:
-        spec, machine, first_rev = self._spec, self._machine, self._next_rev
+        spec, machine, first_rev = self.spec, self._machine, self._next_rev
         keep, prepare = spec.keep, spec.prepare
         kept: list[Event] = [
             event
@@ -149,7 +167,7 @@ class Watch:
 
     def _list(self, kind: WatchKind) -> None:
         revision = self._machine.revision
-        items = self._spec.snapshot(self._machine)
+        items = self.spec.snapshot(self._machine)
         if kind is WatchKind.RESYNC:
             self._ready.append(WatchBatch(WatchKind.RESYNC, revision, ()))
         self._ready.append(WatchBatch(WatchKind.INITIAL, revision, items))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from raftd.node.service import WatchSpec
+from raftd.node.watch_index import Subject
 from raftd.node.watches import Watches
 from raftd.statemachine.events import Event, HistoryRecord
 from raftd.statemachine.machine import Machine
@@ -251,7 +252,11 @@ def watch_wake_us(watches: int, publications: int) -> float:
         return lambda event: isinstance(event, KeyValue) and event.key == key
 
     for number in range(watches):
-        spec = WatchSpec(keep=keep_only(key_of(number)), snapshot=lambda _: ())
+        spec = WatchSpec(
+            keep=keep_only(key_of(number)),
+            about=(Subject.KEY, key_of(number)),
+            snapshot=lambda _: (),
+        )
         owner.open(spec)
     assert len(owner) == watches
     event = KeyValue(key_of(0), VALUE, 1, 1, 1, 0)
