@@ -94,6 +94,15 @@ class Driver:
         self._writes.on_install = install
 
     @property
+    def write_here(self) -> Callable[[Write], bool]:
+        """Makes a write durable before it returns, or does nothing and says so."""
+        return self._writes.write_here
+
+    @write_here.setter
+    def write_here(self, write_here: Callable[[Write], bool]) -> None:
+        self._writes.write_here = write_here
+
+    @property
     def sync_times(self) -> SyncTimes:
         """How long the newest log writes took."""
         return self._writes.sync_times

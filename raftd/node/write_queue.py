@@ -6,6 +6,10 @@ never merged: ``on_install`` carries it out alone, when all before it is durable
 write that found no room is kept and tried again, with nothing passing it; any other
 error is final.
 
+Each write begins in a round of the loop of its own, so that what is sent beside it has
+left. There it may be made durable at once (``write_here``); else the task hands it to
+the log's thread and waits.
+
 Source: RELIABILITY.md rules 23, 29, 49 and 51; DESIGN.md section 3.
 """
 
@@ -62,17 +66,27 @@ class WriteQueue:
         self.on_install: Callable[[Write], Awaitable[None]] = _no_install
         self.on_full: Callable[[DiskFull], Awaitable[None]] = _no_room
         self.on_begin: Callable[[Pending], None] = _ignore
+        self.write_here: Callable[[Write], bool] = _not_here
+        """Makes a write durable before it returns, or does nothing and says so."""
         self._log: Final = log
         self._stored: Final = stored
         self._fail: Final = fail
         self._waiting: Final[deque[Pending]] = deque()
+        self._loop: Final = asyncio.get_running_loop()
+        self._is_busy = False
+        """A write is under way, or is to begin in the next round."""
+        self._is_over = False
+        self._handed: Pending | None = None
+        """What the task is to write, or is at."""
         self._wake: Final = asyncio.Event()
         self._begin_s: float | None = None
 
     def put(self, write: Write, send_after: Sequence[Message]) -> None:
         """Queue a write behind those under way."""
         self._waiting.append(Pending(write, send_after, time.perf_counter()))
-        self._wake.set()
+        if not self._is_busy:
+            self._is_busy = True
+            self._loop.call_soon(self._begin)
 
     @property
     def age_ms(self) -> int:
@@ -82,19 +96,48 @@ class WriteQueue:
         return int((time.perf_counter() - self._begin_s) * 1000)
 
     async def run(self) -> None:
-        """Write what comes, until cancelled or failed."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                pending = self._take()
-                self.on_begin(pending)
-                try:
-                    await self._write(pending.write)
-                except Exception as error:  # any failed write is final
-                    self._fail(f"the log cannot be written: {error}", error)
-                    return
-                self._stored(pending.write, pending.send_after)
+        """Write what cannot be written at once, until cancelled or failed."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                pending = self._handed
+                assert pending is not None, "it is woken for a write"
+                await self._write(pending.write)
+                self._end(pending)
+        except Exception as error:  # any failed write is final
+            self._fail_for(error)
+        finally:
+            self._is_over = True
+
+    def _begin(self) -> None:
+        """Write the next one here and now, or have the task do it."""
+        if self._is_over:
+            return
+        pending = self._take()
+        self.on_begin(pending)
+        begin_s = time.perf_counter()
+        try:
+            is_stored = self.write_here(pending.write)
+        except Exception as error:  # any failed write is final
+            self._fail_for(error)
+            return
+        if is_stored:
+            self.sync_times.add(time.perf_counter() - begin_s)
+            self._end(pending)
+        else:
+            self._handed = pending
+            self._wake.set()
+
+    def _end(self, pending: Pending) -> None:
+        """One write is durable; the next one may begin."""
+        self._is_busy = bool(self._waiting)
+        if self._is_busy:
+            self._loop.call_soon(self._begin)
+        self._stored(pending.write, pending.send_after)
+
+    def _fail_for(self, error: Exception) -> None:
+        self._fail(f"the log cannot be written: {error}", error)
 
     async def _write(self, write: Write) -> None:
         carry_out = self._log.write if write.install is None else self.on_install
@@ -143,6 +186,10 @@ def _may_join(waiting: deque[Pending]) -> bool:
 
 def _ignore(_: Pending) -> None:
     return
+
+
+def _not_here(_: Write) -> bool:
+    return False
 
 
 async def _no_room(error: DiskFull) -> None:

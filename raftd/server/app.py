@@ -97,6 +97,7 @@ class App:
         await neighbours.start()
         formed, roster = await neighbours.meet()
         machine = await load_machine(settings, stores)
+        await stores.log.make_room()
         self._build(formed, roster, neighbours, machine)
         neighbours.greeting.banned.add_done_callback(self._on_banned)
         await self._open_doors()
@@ -131,6 +132,7 @@ class App:
         self._serve_peers(node, neighbours, snapshots_in)
         header = make_backup_header(settings, formed.cluster_id)
         self._backups = node.backups = Backups(node, links, stores.state, header)
+        driver.write_here = stores.log.write_here
         driver.replica.roster = roster
         driver.on_roster = self._on_roster
         self._on_roster(roster)

@@ -43,9 +43,11 @@ __all__ = [
     "check_file",
     "connect_reader",
     "connect_writer",
+    "connect_writer_here",
     "create_file",
     "decode_meta",
     "encode_meta",
+    "extend_bytes",
     "fold_wal",
     "meta_crc",
     "read_meta",
@@ -85,6 +87,8 @@ _WRITER_PRAGMAS = (
     f"journal_size_limit={_WAL_KEPT_BYTES}",
 )
 _REWRITE_BYTES = 1024 * 1024
+#: Room is taken in advance only where so many times as much is free.
+_PLENTY_TIMES = 32
 
 _T = TypeVar("_T")
 
@@ -225,6 +229,31 @@ def rewrite_bytes(path: Path) -> None:
             os.close(handle)
 
 
+def extend_bytes(path: Path, size_bytes: int) -> None:
+    """Lengthen a file that nobody writes, with zeros, synced, if room is plenty.
+
+    Raises:
+        DiskFailed: The disk refused.
+    """
+    with translate_errors(path, "write"):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            end = before = os.fstat(handle).st_size
+            system = os.fstatvfs(handle)
+            if system.f_bavail * system.f_frsize < _PLENTY_TIMES * size_bytes:
+                return
+            try:
+                while end < size_bytes:
+                    zeros = bytes(min(_REWRITE_BYTES, size_bytes - end))
+                    end += os.pwrite(handle, zeros, end)
+                os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, before)
+                raise
+        finally:
+            os.close(handle)
+
+
 def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
     """Open a connection that cannot change the file; the caller closes it."""
     uri = f"file:{quote(str(path))}?mode=ro&immutable={is_immutable:d}"
@@ -268,6 +297,20 @@ async def connect_writer(path: Path) -> aiosqlite.Connection:
             await db.close()
             raise
         return db
+
+
+def connect_writer_here(path: Path) -> sqlite3.Connection:
+    """Open one more connection that writes, for the calling thread alone."""
+    db = sqlite3.connect(
+        path, isolation_level=None, timeout=_BUSY_S, cached_statements=512
+    )
+    try:
+        for pragma in (*_WRITER_PRAGMAS, "wal_autocheckpoint=0"):
+            db.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 async def fold_wal(db: aiosqlite.Connection, path: Path) -> None:

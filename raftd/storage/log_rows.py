@@ -10,6 +10,7 @@ Source: DESIGN.md section 6 (log.db), RELIABILITY.md rule 50.
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ __all__ = [
     "LogHead",
     "LogRow",
     "blank_log",
+    "chain_rows",
     "checksum_row",
     "entry_change",
     "meta_change",
@@ -140,6 +142,34 @@ def checksum_row(previous_crc: int, row: LogRow) -> int:
     """Checksum everything in `row` but its `crc`, from the row before it on."""
     fixed = _FIXED.pack(row.idx, row.term, row.kind, row.commit_index, row.synced_index)
     return zlib.crc32(row.payload, zlib.crc32(fixed, previous_crc))
+
+
+def chain_rows(
+    last_index: int, last_crc: int, commit: int, entries: Sequence[Entry]
+) -> list[LogRow]:
+    """Make rows of entries that follow one another.
+
+    Args:
+        last_index: Of the row before them; the log is synced up to here.
+        last_crc: Of that row.
+        commit: The commit index as of now.
+        entries: They are to have rows.
+    """
+    rows: list[LogRow] = []
+    synced = last_index
+    for entry in entries:
+        assert entry.index == last_index + 1, "a gap in the log"
+        index, term, kind, payload = (
+            entry.index,
+            entry.term,
+            entry.kind,
+            entry.payload,
+        )
+        row = LogRow(index, term, kind, commit, synced, 0, payload)
+        crc = checksum_row(last_crc, row)
+        rows.append(LogRow(index, term, kind, commit, synced, crc, payload))
+        last_index, last_crc = index, crc
+    return rows
 
 
 def to_entry(row: LogRow) -> Entry:

@@ -16,14 +16,14 @@ Source: DESIGN.md section 6 (log.db); RELIABILITY.md section 0, rules 23-27, 31,
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from msgspec.structs import replace
+
 from raftd.consensus.ready import Write
-from raftd.consensus.types import Entry, HardState, Index, Term
+from raftd.consensus.types import Entry, Index, Term
 from raftd.storage.errors import DiskFull
 from raftd.storage.files import (
     connect_writer,
@@ -32,6 +32,7 @@ from raftd.storage.files import (
     wal_path,
 )
 from raftd.storage.identity import Identity
+from raftd.storage.log_known import Known, assert_forward, later_state
 from raftd.storage.log_reader import LogReader
 from raftd.storage.log_recovery import LogScan, scan_log
 from raftd.storage.log_rows import (
@@ -39,9 +40,6 @@ from raftd.storage.log_rows import (
     HEAD,
     Change,
     CutPoint,
-    LogHead,
-    LogRow,
-    checksum_row,
     meta_change,
     range_change,
 )
@@ -60,22 +58,6 @@ _CUT_ROWS_MAX = 1000
 _CUT_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What log.db says, as of the last write that is durable."""
-
-    hard_state: HardState
-    commit: Index
-    sealed_index: Index
-    cut: CutPoint
-    last_index: Index
-    last_crc: int
-
-    @property
-    def head(self) -> LogHead:
-        return LogHead(self.hard_state, self.commit, self.sealed_index)
-
-
 class LogStore:
     """The log of one node. Comes from `open`, through `open_stores`."""
 
@@ -86,7 +68,7 @@ class LogStore:
         self._reader = reader
         self._writer = writer
         self._identity = scan.identity
-        self._known = _Known(
+        self._known = Known(
             hard_state=scan.head.hard_state,
             commit=scan.recovery.commit,
             sealed_index=scan.head.sealed_index,
@@ -169,13 +151,49 @@ class LogStore:
         async with self._lock:
             self._writer.check()
             known, changes = self._change_head(write)
-            rows = _chain(known, write.entries)
+            rows = known.chain(write.entries)
             await self._writer.store(changes, rows)
-            if rows:
-                known = replace(
-                    known, last_index=Index(rows[-1].idx), last_crc=rows[-1].crc
-                )
-            self._known = known
+            self._known = known.after(rows) if rows else known
+
+    def write_here(self, write: Write) -> bool:
+        """Make a write durable before this returns, if that is the better way now.
+
+        It is for a small one that only appends, to a disk that is quick, when nothing
+        else is under way. The caller's thread waits, and does no more meanwhile.
+
+        Returns:
+            Whether it is durable; else nothing was done, and `write` does it.
+
+        Raises:
+            DiskFailed: It may or may not be there after a restart: end the process.
+        """
+        if (
+            not write.entries
+            or write.hard_state is not None
+            or write.truncate_from is not None
+            or write.install is not None
+            or self._is_closed
+            or self._lock.locked()
+            or not self._writer.may_store_here(write.entries)
+        ):
+            return False
+        known, _ = self._change_head(write)
+        rows = known.chain(write.entries)
+        if not self._writer.store_here(rows):
+            return False
+        self._known = known.after(rows)
+        return True
+
+    async def make_room(self) -> None:
+        """Let the write-ahead log not grow while it is written; before work begins.
+
+        Raises:
+            DiskFailed: The disk refused: end the process.
+        """
+        async with self._lock:
+            with suppress(DiskFull):
+                await self._writer.store_meta(HEAD, self._known.head)
+                await self._writer.make_room()
 
     def read(self, low: Index, high: Index, bytes_max: int) -> tuple[Entry, ...]:
         """Read entries for a follower that is behind what memory holds.
@@ -243,8 +261,8 @@ class LogStore:
         """
         async with self._lock:
             cut = CutPoint(index, term, 0, mark.install_id)
-            known = _Known(
-                hard_state=_later(self._known.hard_state, mark.hard_state),
+            known = Known(
+                hard_state=later_state(self._known.hard_state, mark.hard_state),
                 commit=index,
                 sealed_index=index,
                 cut=cut,
@@ -317,7 +335,7 @@ class LogStore:
         self._known = sealed
         await self._writer.fold_all()
 
-    def _change_head(self, write: Write) -> tuple[_Known, list[Change]]:
+    def _change_head(self, write: Write) -> tuple[Known, list[Change]]:
         """Prepare what a write changes besides adding entries: mostly nothing."""
         old = self._known
         assert write.commit >= old.commit, "the commit index fell"
@@ -326,7 +344,7 @@ class LogStore:
             return known, []
         changes: list[Change] = []
         if write.hard_state is not None:
-            _assert_forward(old.hard_state, write.hard_state)
+            assert_forward(old.hard_state, write.hard_state)
             known = replace(known, hard_state=write.hard_state)
         if write.truncate_from is not None:
             last_kept = Index(write.truncate_from - 1)
@@ -341,39 +359,5 @@ class LogStore:
         return known, [*changes, _set_meta(HEAD, known.head)]
 
 
-def _chain(known: _Known, entries: Sequence[Entry]) -> list[LogRow]:
-    """Make rows of entries that follow the last one."""
-    rows: list[LogRow] = []
-    # Everything before these was synced: one write ends before the next begins.
-    commit, synced = known.commit, known.last_index
-    last_index, last_crc = known.last_index, known.last_crc
-    for entry in entries:
-        assert entry.index == last_index + 1, "a gap in the log"
-        index, term, kind, payload = (
-            entry.index,
-            entry.term,
-            entry.kind,
-            entry.payload,
-        )
-        row = LogRow(index, term, kind, commit, synced, 0, payload)
-        crc = checksum_row(last_crc, row)
-        rows.append(LogRow(index, term, kind, commit, synced, crc, payload))
-        last_index, last_crc = index, crc
-    return rows
-
-
 def _set_meta(name: str, value: object) -> Change:
     return meta_change(*encode_meta(name, value))
-
-
-def _later(ours: HardState, theirs: HardState) -> HardState:
-    """Choose so that neither term nor vote goes back."""
-    if theirs.term > ours.term:
-        return theirs
-    return theirs if theirs.term == ours.term and ours.vote is None else ours
-
-
-def _assert_forward(old: HardState, new: HardState) -> None:
-    assert new.term >= old.term, "the term went back"
-    if new.term == old.term and old.vote is not None:
-        assert new.vote == old.vote, "a second vote in one term"

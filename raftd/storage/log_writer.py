@@ -1,4 +1,4 @@
-"""Runs log.db's statements: each is one hop, one transaction and one sync.
+"""Runs log.db's statements: each is one transaction and one sync, and mostly one hop.
 
 Rules: the first error is final and every later call raises it again, except that a disk
 without room is no more than that. SQLite says so while it writes the frames of a
@@ -17,9 +17,18 @@ from pathlib import Path
 
 import aiosqlite
 
+from raftd.consensus.types import Entry
 from raftd.storage.errors import DiskFull, StorageError, translate_errors
-from raftd.storage.files import IDENTITY, META_UPSERT, encode_meta, fold_wal
+from raftd.storage.files import (
+    IDENTITY,
+    META_UPSERT,
+    encode_meta,
+    extend_bytes,
+    fold_wal,
+    wal_path,
+)
 from raftd.storage.identity import Identity
+from raftd.storage.log_here import LogHere
 from raftd.storage.log_rows import (
     CHANGE_COLUMNS,
     CHANGE_SQL,
@@ -35,6 +44,11 @@ STATEMENT_ROWS_MAX = 3000
 #: After so much the write-ahead log is folded. Checking it after a crash takes half a
 #: second per 16 MiB.
 _WAL_BYTES_MAX = 16 * 1024 * 1024
+_HERE_ROWS_MAX = 64
+#: What is longer takes the hop: syncing it takes longer, and the hop is shared by more.
+_HERE_BYTES_MAX = 32 * 1024
+#: What is really written until then, and until the fold is over, may be a little more.
+_WAL_ROOM_BYTES = 20 * 1024 * 1024
 #: A fold that found no room is tried again after so much more.
 _FOLD_AGAIN_BYTES = 1024 * 1024
 #: What a small statement adds: a leaf page, its parent, and their headers.
@@ -52,6 +66,7 @@ class LogWriter:
     def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
         self._path = path
         self._db = db
+        self._here = LogHere(path)
         self._failure: StorageError | None = None
         self._wal_bytes = 0
         self._folding: asyncio.Task[None] | None = None
@@ -84,6 +99,38 @@ class LogWriter:
             await self._store_part(changes, rows)
         else:
             await self._store_parts(changes, rows)
+        self._note_stored(rows)
+
+    def may_store_here(self, entries: Sequence[Entry]) -> bool:
+        """Tell whether `store_here` is the better way for so much, now."""
+        return (
+            self._here.pace.may_wait
+            and self._folding is None
+            and self._failure is None
+            and len(entries) <= _HERE_ROWS_MAX
+            and sum(len(entry.payload) for entry in entries) <= _HERE_BYTES_MAX
+        )
+
+    def store_here(self, rows: Sequence[LogRow]) -> bool:
+        """Make rows durable on this thread; nothing else may be under way.
+
+        Returns:
+            Whether they are; else nothing of it is there, for lack of room.
+
+        Raises:
+            DiskFailed: They may or may not be there after a restart.
+        """
+        try:
+            self._here.execute(*_insertion(_ENTRY_SQL, _ENTRY_MARKS, rows))
+        except DiskFull:
+            return False
+        except StorageError as error:
+            self._failure = error
+            raise
+        self._note_stored(rows)
+        return True
+
+    def _note_stored(self, rows: Sequence[LogRow]) -> None:
         self._wal_bytes += _STATEMENT_WAL_BYTES + sum(len(row.payload) for row in rows)
         if self._wal_bytes > _WAL_BYTES_MAX and self._folding is None:
             self._wal_bytes = 0
@@ -113,6 +160,21 @@ class LogWriter:
         with suppress(DiskFull):
             await self._execute("PRAGMA wal_checkpoint(TRUNCATE)", ())
 
+    async def make_room(self) -> None:
+        """Lengthen the write-ahead log to what it grows to until it is folded.
+
+        A sync of a file that grows waits for the disk again, for its length: it takes
+        two to three times as long. SQLite takes zeros behind its last frame for the
+        end, and after a fold begins at the front again. Nothing else may be under way,
+        and something must have been written since the last complete fold.
+
+        Raises:
+            DiskFull: It is as long as it was.
+            DiskFailed: The disk refused.
+        """
+        self.check()
+        await asyncio.to_thread(extend_bytes, wal_path(self._path), _WAL_ROOM_BYTES)
+
     async def fold_all(self) -> None:
         """Move everything into the one file and sync it.
 
@@ -126,8 +188,11 @@ class LogWriter:
     async def close(self) -> None:
         """Let the connection and its thread go."""
         await self._finish_folding()
-        with translate_errors(self._path, "close"):
-            await self._db.close()
+        try:
+            self._here.close()
+        finally:
+            with translate_errors(self._path, "close"):
+                await self._db.close()
 
     async def _store_parts(
         self, changes: Sequence[Change], rows: Sequence[LogRow]
@@ -154,15 +219,9 @@ class LogWriter:
     ) -> None:
         if changes:
             inserts = [*changes, *map(entry_change, rows)]
-            await self._insert(_CHANGES_SQL, _CHANGE_MARKS, inserts)
+            await self._execute(*_insertion(_CHANGES_SQL, _CHANGE_MARKS, inserts))
         elif rows:
-            await self._insert(_ENTRY_SQL, _ENTRY_MARKS, rows)
-
-    async def _insert(
-        self, sql: str, marks: str, rows: Sequence[Sequence[object]]
-    ) -> None:
-        parameters = [value for row in rows for value in row]
-        await self._execute(sql + ",".join([marks] * len(rows)), parameters)
+            await self._execute(*_insertion(_ENTRY_SQL, _ENTRY_MARKS, rows))
 
     async def _execute(self, sql: str, parameters: Sequence[object]) -> None:
         self.check()
@@ -194,3 +253,11 @@ class LogWriter:
     async def _finish_folding(self) -> None:
         if self._folding is not None:
             await self._folding
+
+
+def _insertion(
+    sql: str, marks: str, rows: Sequence[Sequence[object]]
+) -> tuple[str, list[object]]:
+    """Make one statement of many rows, and its parameters."""
+    parameters = [value for row in rows for value in row]
+    return sql + ",".join([marks] * len(rows)), parameters

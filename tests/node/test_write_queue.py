@@ -188,3 +188,74 @@ async def test_the_age_is_that_of_the_write_the_disk_is_at() -> None:
     queue.disk.go_on()
     await queue.until(1)
     assert queue.queue.age_ms == 0
+
+
+class _Here:
+    """The way of writing at once, for some of the writes."""
+
+    def __init__(self, *taken: int) -> None:
+        self.taken = taken
+        self.asked: list[int] = []
+        self.error: Exception | None = None
+
+    def __call__(self, write: Write) -> bool:
+        self.asked.append(write.id)
+        if self.error is not None:
+            raise self.error
+        return write.id in self.taken
+
+
+async def test_what_can_be_written_at_once_never_goes_to_the_thread() -> None:
+    queue = Queue()
+    queue.queue.write_here = here = _Here(1, 2)
+    queue.queue.put(write(1), ())
+    assert not here.asked, "what is sent beside it leaves first"
+    await asyncio.sleep(0)
+    assert queue.stored == [1]
+    await queue.put(write(2), write(3))
+    await queue.until(3)
+    assert queue.stored == [1, 2, 3]
+    assert queue.written == [[3]]
+    assert queue.queue.sync_times.max_us() > 0
+
+
+async def test_nothing_passes_a_write_that_is_under_way() -> None:
+    queue = Queue()
+    queue.queue.write_here = here = _Here(2, 4)
+    queue.queue.put(write(1), ())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    queue.queue.put(write(2), ())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert here.asked == [1]
+    assert not queue.stored
+    queue.disk.go_on()
+    await queue.until(2)
+    assert queue.written == [[1]]
+    assert here.asked == [1, 2]
+
+
+async def test_an_error_of_a_write_at_once_is_final_too() -> None:
+    queue = Queue()
+    queue.queue.write_here = here = _Here()
+    here.error = sync_failed()
+    await queue.put(write(1), write(2))
+    await queue.has_failed.wait()
+    here.error = None
+    queue.queue.put(write(3), ())
+    await asyncio.sleep(0)
+    assert queue.failures == [f"the log cannot be written: {sync_failed()}"]
+    assert here.asked == [1]
+    assert not queue.stored
+
+
+async def test_nothing_is_written_at_once_after_the_end() -> None:
+    queue = Queue()
+    queue.queue.write_here = here = _Here(1)
+    await asyncio.sleep(0)
+    queue.task.cancel()
+    await asyncio.gather(queue.task, return_exceptions=True)
+    queue.queue.put(write(1), ())
+    await asyncio.sleep(0)
+    assert not here.asked
