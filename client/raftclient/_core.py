@@ -143,7 +143,7 @@ class Core:
         return response
 
     def claim_now(self) -> Held | None:
-        """Return the lease of the main session; None = none is open."""
+        """Return the lease of the main session, which is safe; None = none is open."""
         return self._live_main().held
 
     async def claim(self, timeout_s: float | None) -> Held:

@@ -20,15 +20,20 @@ __all__ = ["BodyGuard"]
 
 
 class BodyGuard:
-    """Watches one claim for one block; made inside the task that runs it."""
+    """Watches one claim for one block; made inside the task that runs it.
 
-    def __init__(self, claim: Claim) -> None:
-        task = asyncio.current_task()
+    Args:
+        claim: What the block depends on.
+        loop: The one that runs here; to ask for it takes a system call.
+    """
+
+    def __init__(self, claim: Claim, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None, "a block is run by a task"
         self._claim: Final = claim
         self._task: Final = task
         self._cancelling: Final = task.cancelling()
-        self._loop: Final = asyncio.get_running_loop()
+        self._loop: Final = loop
         self._is_inside = True
         self._has_cancelled = False
         claim.on_lost(self._tell_loop)

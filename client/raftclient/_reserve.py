@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from raftclient._clock import to_ms
-from raftclient._values import held_of
+from raftclient._values import held_now, held_of
 from raftclient.reservations import ReservedJob, release_request
 from raftpb.v1 import queues_pb2
 from raftpb.v1.sessions_pb2 import StreamRequest
@@ -44,17 +44,18 @@ async def reserve(
     timeout_s: float | None,
 ) -> list[ReservedJob]:
     """See ``QueueCalls.reserve``."""
-    wanted = queues_pb2.ReserveJobsRequest()
-    for name, weight in queues.items():
-        queue = wanted.queues.add()
-        queue.queue = name
-        queue.weight = weight
-    wanted.worker = worker or core.shared.claimant
-    wanted.jobs_max = jobs_max
-    if reservation_s is not None:
-        wanted.reservation_ms = to_ms(reservation_s)
-    if types:
-        wanted.types.extend(types)
+
+    def fill(body: queues_pb2.ReserveJobsRequest) -> None:
+        for name, weight in queues.items():
+            queue = body.queues.add()
+            queue.queue = name
+            queue.weight = weight
+        body.worker = worker or core.shared.claimant
+        body.jobs_max = jobs_max
+        if reservation_s is not None:
+            body.reservation_ms = to_ms(reservation_s)
+        if types:
+            body.types.extend(types)
 
     def give_back(reply: StreamReply) -> None:
         for found in reply.reserve_jobs.jobs:
@@ -62,11 +63,13 @@ async def reserve(
 
     end_s = math.inf if wait_s is None else core.loop.time() + wait_s
     while True:
-        held, wanted.lease_id = await held_of(core, lease, timeout_s)
+        held, lease_id = held_now(core, lease) or await held_of(core, lease, timeout_s)
         slice_s = min(SLICE_S, max(0.0, end_s - core.loop.time()))
-        wanted.wait_ms = to_ms(slice_s)
         request = StreamRequest()
-        request.reserve_jobs.CopyFrom(wanted)
+        body = request.reserve_jobs
+        body.lease_id = lease_id
+        body.wait_ms = to_ms(slice_s)
+        fill(body)
         reply = await core.write(
             request,
             timeout_s,
@@ -76,9 +79,13 @@ async def reserve(
         )
         # An answer that was lost may come when a reservation is over; such a job is
         # bare, and somebody else's matter.
-        found = [each for each in reply.reserve_jobs.jobs if each.reservation_ms]
-        if found or core.loop.time() >= end_s:
-            return [ReservedJob(core, each, held) for each in found]
+        jobs = [
+            ReservedJob(core, each, held)
+            for each in reply.reserve_jobs.jobs
+            if each.reservation_ms
+        ]
+        if jobs or core.loop.time() >= end_s:
+            return jobs
 
 
 def weights_of(queues: str | Sequence[str] | Mapping[str, int]) -> Mapping[str, int]:

@@ -101,7 +101,10 @@ class Session:
             self._arm(call.deadline_s)
         if self.held is None and call.is_write:
             self._want_session()
-        self._wake()
+        if self._pump is not None:  # as ``_wake``, without its call
+            self._pump.wake()
+        else:
+            self._wanted.set()
 
     def check(self) -> None:
         """Notice that its lease has run out, whatever else has had time to run."""

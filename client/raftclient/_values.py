@@ -18,6 +18,7 @@ __all__ = [
     "LeaseLike",
     "LeaseRef",
     "as_bytes",
+    "held_now",
     "held_of",
     "lease_id_of",
     "prefix_end",
@@ -57,6 +58,21 @@ def lease_id_of(lease: LeaseRef) -> int:
     return lease.held.id
 
 
+def held_now(core: Core, lease: LeaseRef | None) -> tuple[Held | None, int] | None:
+    """Return what ``held_of`` does, without a turn of the loop; None = it takes one.
+
+    Raises:
+        LeaseLost: It must count as lost.
+    """
+    if isinstance(lease, int):
+        return None, lease
+    if lease is None:
+        main = core.claim_now()  # looked at just now
+        return None if main is None else (main, main.id)
+    lease.held.check()
+    return lease.held, lease.held.id
+
+
 async def held_of(
     core: Core, lease: LeaseRef | None, timeout_s: float | None
 ) -> tuple[Held | None, int]:
@@ -68,12 +84,10 @@ async def held_of(
         LeaseLost: It must count as lost.
         Unavailable: No session could be opened in time.
     """
-    if isinstance(lease, int):
-        return None, lease
-    if lease is None:
-        held = core.claim_now() or await core.claim(timeout_s)
-    else:
-        held = lease.held
+    now = held_now(core, lease)
+    if now is not None:
+        return now
+    held = await core.claim(timeout_s)
     held.check()
     return held, held.id
 

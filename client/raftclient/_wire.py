@@ -10,6 +10,7 @@ concatenation of its fields).
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Final
 
 from raftpb.v1 import sessions_pb2
@@ -32,6 +33,7 @@ STREAM_METHOD: Final = f"/{_SERVICE.full_name}/StreamSession"
 _LENGTH_DELIMITED: Final = 2
 _FIELDS: Final = sessions_pb2.StreamSessionRequest.DESCRIPTOR.fields_by_name
 _REQUEST_TAG: Final = _FIELDS["requests"].number << 3 | _LENGTH_DELIMITED
+_three_bytes: Final = struct.Struct("BBB").pack
 _ACKNOWLEDGED_TAG: Final = bytes((_FIELDS["acknowledged"].number << 3,))
 
 
@@ -53,7 +55,7 @@ def encode_request(request: StreamRequest) -> bytes:
     body = request.SerializeToString()
     size = len(body)
     if 0x80 <= size < 0x4000:  # most: not through ``_varint`` saves 0.2 us of each
-        return bytes((_REQUEST_TAG, size & 0x7F | 0x80, size >> 7)) + body
+        return _three_bytes(_REQUEST_TAG, size & 0x7F | 0x80, size >> 7) + body
     return bytes((_REQUEST_TAG, *_varint(size))) + body
 
 

@@ -118,7 +118,7 @@ class Leadership:
         await self._core.write(_resign_request(self.name, self.epoch), timeout_s)
 
     async def __aenter__(self) -> Self:
-        self._guard = BodyGuard(self.claim)
+        self._guard = BodyGuard(self.claim, self._core.loop)
         return self
 
     async def __aexit__(

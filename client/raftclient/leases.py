@@ -149,7 +149,7 @@ class Lease:
 
     async def __aenter__(self) -> Self:
         await self.grant()
-        self._guard = BodyGuard(self.held)
+        self._guard = BodyGuard(self.held, self._core.loop)
         return self
 
     async def __aexit__(

@@ -26,7 +26,7 @@ import msgspec
 from raftclient._clock import to_ms
 from raftclient._guard import BodyGuard
 from raftclient._held import Claim, Held
-from raftclient._values import LeaseRef, held_of
+from raftclient._values import LeaseRef, held_now, held_of
 from raftclient.errors import InvalidRequest, OutcomeUnknown, RaftError
 from raftclient.fences import LockFence
 from raftpb.v1 import locks_pb2
@@ -195,13 +195,16 @@ class Lock:
             await self._grant.release(timeout_s=timeout_s)
 
     async def _acquire(self, timeout_s: float | None) -> Grant:
-        held, lease_id = await held_of(self._core, self._lease, timeout_s)
+        core = self._core
+        held, lease_id = held_now(core, self._lease) or await held_of(
+            core, self._lease, timeout_s
+        )
         request = StreamRequest()
         body = request.acquire_lock
         body.CopyFrom(self._body)
         body.lease_id = lease_id
         try:
-            reply = await self._core.write(
+            reply = await core.write(
                 request,
                 timeout_s,
                 held=held,
@@ -212,16 +215,16 @@ class Lock:
             cancel = locks_pb2.CancelAcquireRequest(
                 name=self.name, lease_id=lease_id, claimant=self.claimant
             )
-            self._core.post(StreamRequest(cancel_acquire=cancel), beside_waits=True)
+            core.post(StreamRequest(cancel_acquire=cancel), beside_waits=True)
             raise
-        return Grant(self._core, self.name, reply.acquire_lock.token, held)
+        return Grant(core, self.name, reply.acquire_lock.token, held)
 
     def _give_back(self, reply: StreamReply) -> None:
         self._core.post(_release_request(self.name, reply.acquire_lock.token))
 
     async def __aenter__(self) -> Grant:
         grant = await self.acquire()
-        self._guard = BodyGuard(grant.claim)
+        self._guard = BodyGuard(grant.claim, self._core.loop)
         return grant
 
     async def __aexit__(

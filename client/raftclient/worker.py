@@ -143,7 +143,7 @@ class Worker:
         self._has_room.set()
 
     async def _handle(self, job: ReservedJob) -> None:
-        guard = BodyGuard(job.held)
+        guard = BodyGuard(job.held, self._core.loop)
         job.keep()
         try:
             result = await self._handler(job)

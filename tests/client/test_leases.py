@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
 from raftclient import LeaseLost, aio
 from raftclient._clock import boottime_s, margin_s
+from raftclient._guard import BodyGuard
 from raftclient._held import Claim, Held
 from raftclient.errors import Unavailable
+from raftclient.locks import Grant
 from tests.client.fake_server import FakeCluster
 
 TTL_S = 1.0
@@ -113,6 +117,56 @@ async def test_a_lock_waited_for_ends_with_the_session(cluster: FakeCluster) -> 
         cluster.state.expire_all()
         with pytest.raises(LeaseLost):
             await waiting
+
+
+async def test_all_calls_that_are_part_of_a_lease_end_with_it_and_no_others(
+    cluster: FakeCluster,
+) -> None:
+    cluster.state.lock_holders.update(a=1, b=1, c=1)
+
+    async def lose_a_lease(
+        client: aio.Client, waiting: list[asyncio.Task[Grant]]
+    ) -> None:
+        line = cluster.state.lock_line
+        before = len(line)
+        async with client.lease(TTL_S) as lease:
+            for name in "ab":
+                acquire = client.lock(name, lease=lease).acquire()
+                waiting.append(asyncio.create_task(acquire))
+            await cluster.until(lambda: len(line) == before + 2)
+            cluster.state.renews = False
+            await asyncio.Event().wait()
+
+    async with aio.connect(cluster.endpoints) as client:
+        other = asyncio.create_task(client.lock("c").acquire())
+        await cluster.until(lambda: cluster.state.lock_line)
+        for _ in range(2):  # the second lease is another one
+            waiting: list[asyncio.Task[Grant]] = []
+            with pytest.raises(LeaseLost):
+                await lose_a_lease(client, waiting)
+            cluster.state.renews = True
+            for task in waiting:
+                with pytest.raises(LeaseLost) as raised:
+                    await task
+                assert raised.value.applied == "unknown"
+        assert not other.done()
+        other.cancel()
+
+
+async def test_a_claim_that_was_given_back_leaves_nothing_to_collect() -> None:
+    """Not even cycles: a collection in the midst of many calls stops them all."""
+    parent = Held("the session", 1, 60_000, boottime_s())
+    claim = Claim("the lock", parent)
+    guard = BodyGuard(claim, asyncio.get_running_loop())
+    assert guard.leave(None) is None
+    claim.give_back()
+    left_claim, left_guard = weakref.ref(claim), weakref.ref(guard)
+    gc.disable()
+    try:
+        del claim, guard
+        assert (left_claim(), left_guard()) == (None, None)
+    finally:
+        gc.enable()
 
 
 async def test_renewals_go_to_the_next_endpoint_when_one_is_down(
