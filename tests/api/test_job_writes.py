@@ -105,8 +105,8 @@ def test_what_is_absent_stays_open() -> None:
 def test_an_enum_of_a_later_version_is_refused() -> None:
     """Backoffs and policies that this version does not know."""
     for job in (
-        txn_pb2.JobSpec(queue="q", backoff=99),  # type: ignore[arg-type]  # unknown
-        txn_pb2.JobSpec(queue="q", on_parent_failure=99),  # type: ignore[arg-type]  # unknown
+        txn_pb2.JobSpec(queue="q", backoff=99),  # type: ignore[arg-type]  # of a later version
+        txn_pb2.JobSpec(queue="q", on_parent_failure=99),  # type: ignore[arg-type]  # of a later version
     ):
         refusal = to_enqueue([job], DEFAULT_DOOR_LIMITS)
         assert isinstance(refusal, Refusal)

@@ -197,8 +197,8 @@ BUGS: Final[tuple[Bug, ...]] = (
         "tests/fuzz/test_client_bytes.py",
     ),
     Bug(
-        "A file whose schema was damaged into bytes that are no text ended a start with a"
-        " traceback instead of a sentence: SQLite's own message could not be read.",
+        "A file whose schema was damaged into bytes that are no text ended a start with"
+        " a traceback instead of a sentence: SQLite's own message could not be read.",
         "simulator A, seed 172926675484489 (files real)",
         "0.1.0",
         "tests/storage/test_damage.py::test_a_schema_that_is_no_text_is_told",
