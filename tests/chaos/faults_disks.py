@@ -200,6 +200,8 @@ class _WritesFindNoRoom(_Full):
 
     def harm(self, world: World, node: int, rng: random.Random) -> None:
         del rng
+        # One that has only begun to start writes what it must have, or ends.
+        world.wait_until_answers(node, _ENDS_S)
         self._pid = world.pid(node)
         world.pages[node].fail_writes()
 
