@@ -97,7 +97,7 @@ class Served:
             more: Of the whole, last.
         """
         self._seconds: Final = seconds
-        self._node: Final[dict[str, Any]] = dict(node or {})
+        self._node: Final[dict[str, Any]] = {"here": 0, **(node or {})}
         self._draws: Final[dict[str, Any]] = {"size": 3, **draws, **more}
 
     def run(self, seed: int) -> None:

@@ -20,7 +20,7 @@ from tests.proof.arguments import count, new_file, span
 from tests.proof.results import append, tested_commit
 from tests.proof.seeds import commit_id, fresh_seeds
 from tests.service.run import Service
-from tests.service.soak import SECONDS, Case, gate, soak
+from tests.service.soak import SECONDS, Case, gate, soak, soak_line
 
 __all__ = ["main"]
 
@@ -81,7 +81,7 @@ def _soak(given: argparse.Namespace) -> bool:
     )
     found = soak(seeds, seconds=given.seconds, minutes=given.minutes, jobs=given.jobs)
     took_s = time.monotonic() - begin_s
-    print(found.line(took_s))
+    print(soak_line(found, took_s))
     if given.results is not None:
         which = f"--seed {given.seed[0]}"
         if given.commit:

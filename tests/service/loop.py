@@ -82,14 +82,12 @@ class ServiceLoop(SimLoop):
         sys.set_asyncgen_hooks(finalizer=self._close_generator)
         asyncio._set_running_loop(self)  # noqa: SLF001  # made for loops
         try:
-            while self._due:
+            while self._due and not self.is_held:
                 batch = list(self._due)
                 self._due.clear()
                 if self._is_shuffled and len(batch) > 1:
                     batch = _mixed(batch, self.rng)
-                for handle in batch:
-                    if not handle.cancelled():
-                        handle._run()  # noqa: SLF001  # as any loop does
+                self._run_round(batch)
                 rounds += 1
                 if rounds > _ROUNDS_MAX:
                     shown = "\n".join(map(repr, batch))
@@ -98,6 +96,15 @@ class ServiceLoop(SimLoop):
             asyncio._set_running_loop(None)  # noqa: SLF001  # as above
             sys.set_asyncgen_hooks(*before)
             self._is_running = False
+
+    def _run_round(self, batch: list[asyncio.Handle]) -> None:
+        """Run what is ready; the rest later, if one of them waits for something."""
+        for place, handle in enumerate(batch):
+            if self.is_held:
+                self._due.extendleft(reversed(batch[place:]))
+                return
+            if not handle.cancelled():
+                handle._run()  # noqa: SLF001  # as any loop does
 
     def _close_generator(self, generator: Any) -> None:
         """Close a generator that was left; as ``BaseEventLoop`` does."""

@@ -48,7 +48,11 @@ class ServiceNode:
         ids = nodes.node_ids
         self.disk: Final = Disk(first_roster(ids, map(node_record, ids)))
         self.files: Final = Files(
-            world, self.disk, world.rng(f"disk/{node_id}"), options.node.write_us
+            world,
+            self.disk,
+            world.rng(f"disk/{node_id}"),
+            options.node.write_us,
+            options.node.here,
         )
         self._nodes: Final = nodes
         self._world: Final = world

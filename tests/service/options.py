@@ -88,7 +88,7 @@ def draw_service_options(rng: Random) -> ServiceOptions:
         is_managed=True,
         faults=(),
     )
-    return ServiceOptions(
+    options = ServiceOptions(
         size=size,
         clients=rng.choice([2, 3, 4, 6]),
         ttl_ms=rng.choice([1000, 2000, 5000]),
@@ -107,3 +107,5 @@ def draw_service_options(rng: Random) -> ServiceOptions:
         ),
         node=node,
     )
+    here = rng.choice([0, 0.5, 0.9])
+    return dataclasses.replace(options, node=dataclasses.replace(node, here=here))

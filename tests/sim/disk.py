@@ -117,6 +117,10 @@ class Disk:
             self.log.append(entry)
         self.commit = max(self.commit, min(write.commit, self.last_index))
 
+    def store_here(self, write: Write) -> None:
+        """Store a write that only appends, while the node's loop waits."""
+        self.store(write)
+
     def cut_prefix(self, upto: int) -> None:
         """Forget entries up to and with this index."""
         if upto < self.first_index:

@@ -160,18 +160,22 @@ class Faults:
             nodes = active or nodes
         return self._rng.choice(nodes)
 
-    def _on_point(self, node: SimNode, name: str) -> None:
+    def _on_point(self, node: SimNode, name: str) -> bool:
+        """Decide whether a node crashes here, and have it crash."""
         at = f"{name} at n{node.node_id}"
         if name == self._options.crash_at and not self.has_struck:
             self.has_struck = True
             self._world.after(0, at, self._crash, node)
+            return True
         if self._is_scripted or self._strikes.is_over:
-            return
+            return False
         chance = self._options.crash_points
         if "install" in name or "reset" in name:
             chance *= 20
         if chance and self._rng.random() < chance:
             self._world.after(0, at, self._crash, node)
+            return True
+        return False
 
     def _crash(self, node: SimNode) -> None:
         if node.replica is not None and not self._strikes.is_over:

@@ -86,7 +86,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._is_running = True
         asyncio._set_running_loop(self)  # noqa: SLF001  # made for loops
         try:
-            while self._due:
+            while self._due and not self.is_held:
                 handle = self._due.popleft()
                 if not handle.cancelled():
                     handle._run()  # noqa: SLF001  # as any loop does
@@ -101,6 +101,16 @@ class SimLoop(asyncio.BaseEventLoop):
         """Call something on this loop, and run what came of it."""
         self.call_soon(begin)
         self.run()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it stands still and will go on; one that is dead only ends."""
+        return self.is_paused and not self.is_dead
+
+    def hold(self, for_us: int) -> None:
+        """Stand still from here on: what runs now is waiting for something."""
+        self.is_paused = True
+        self._world.after(for_us, f"{self._label} goes on", self.resume)
 
     def resume(self) -> None:
         """Go on after a pause, with all that came meanwhile."""

@@ -87,7 +87,11 @@ class SimNode:
         self._disks: Final = disks
         disks[node_id] = self.disk
         self.files: Final = Files(
-            world, self.disk, world.rng(f"disk/{node_id}"), options.write_us
+            world,
+            self.disk,
+            world.rng(f"disk/{node_id}"),
+            options.write_us,
+            options.here,
         )
         self.on_roster: Callable[[Roster], None] = _ignore
         self.on_farewell: Callable[[Sequence[int]], None] = _ignore

@@ -77,6 +77,8 @@ class Options:
     candidates: int = 0
     lockers: int = 0
     goodbye: float = 0
+    here: float = 0
+    """How many of the small appends are made durable on the node's own loop."""
     files: str = "model"
     """``real``: the production stores on files."""
 

@@ -86,6 +86,7 @@ class Parts:
             clock=clock,
             settings=options.settings(),
         )
+        self.driver.write_here = log.write_here
         watcher.on_loaded(machine.applied_index, disk.roster)
         self._keep_state(files, log, state)
         SnapshotsOut(self.driver, peers, state)

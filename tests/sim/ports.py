@@ -31,10 +31,10 @@ from raftd.node.member_sight import Shown
 from raftd.node.ports import DiskLook
 from raftd.node.roster import LEVEL
 from raftd.storage.chunks import Row, pack, unpack
-from raftd.storage.errors import DiskFailed, DiskFull
 from raftd.storage.types import CheckpointMeta, InstallMark, Sizes
 from tests.sim.clock import NodeClock
 from tests.sim.disk import Disk
+from tests.sim.files import Files
 from tests.sim.loop import SimLoop
 from tests.sim.network import Network
 from tests.sim.world import World
@@ -49,80 +49,12 @@ __all__ = [
     "shown_by",
 ]
 
-_CALM_US: Final = 500
 _BALLAST_BYTES: Final = 4000
 _MERGE_SCALE: Final = 16_384
 """Sizes are told so much larger, so that small states are merged too."""
 
 
 _Chunk = bytes
-
-
-class Files:
-    """How quick and how sound one disk is, and what is under way on it."""
-
-    def __init__(self, world: World, disk: Disk, rng: Random, write_us: int) -> None:
-        self.disk: Final = disk
-        self.rng: Final = rng
-        self.is_bad = False
-        """The next transaction fails, and the node with it."""
-        self.on_point: Callable[[str], None] = _ignore
-        """Told what is about to begin, and what has just ended."""
-        self._world: Final = world
-        self._mean_us = write_us
-        self._stalled_until_us = 0
-        self._under_way: Final[list[tuple[SimLoop, asyncio.Future[None]]]] = []
-
-    def stall(self, until_us: int) -> None:
-        """Let nothing that begins before an instant end before it."""
-        self._stalled_until_us = until_us
-
-    def calm(self) -> None:
-        """Work well from here on; what is under way ends soon."""
-        self._mean_us = _CALM_US
-        self._stalled_until_us = 0
-        self.is_bad = False
-        for loop, future in self._under_way:
-            loop.finish_soon(_CALM_US, "stored", future)
-
-    def crash(self) -> None:
-        """Forget what is under way: the disk keeps what it keeps."""
-        self._stalled_until_us = 0
-        self.is_bad = False
-        self._under_way.clear()
-        self.disk.crash(self.rng)
-
-    async def carry_out(
-        self, loop: SimLoop, name: str, size_bytes: int, store: Callable[[], object]
-    ) -> None:
-        """Carry out one transaction.
-
-        Raises:
-            DiskFull: Nothing has happened.
-            DiskFailed: It may have.
-        """
-        if loop.is_dead:
-            raise asyncio.CancelledError
-        self.on_point(f"{name} begins")
-        disk = self.disk
-        disk.under_way.append(store)
-        delay_us = int(self.rng.expovariate(1 / self._mean_us))
-        delay_us += max(0, self._stalled_until_us - self._world.now_us)
-        future = loop.after(delay_us, "stored")
-        pair = (loop, future)
-        self._under_way.append(pair)
-        await future
-        self._under_way.remove(pair)
-        disk.under_way.remove(store)
-        if self.is_bad:
-            self.is_bad = False
-            if self.rng.random() < 0.5:
-                store()
-            raise DiskFailed("Cannot sync: the disk is bad.")
-        if not disk.take_room(size_bytes):
-            raise DiskFull("Cannot write: no space is left on the disk.")
-        store()
-        self.on_point(f"{name} ends")
 
 
 class LogPort:
@@ -135,8 +67,23 @@ class LogPort:
 
     async def write(self, write: Write) -> None:
         """Make one write durable."""
-        size_bytes = 50 + sum(50 + len(entry.payload) for entry in write.entries)
+        size_bytes = _size_bytes(write)
         await self._do("write", size_bytes, lambda: self._files.disk.store(write))
+
+    def write_here(self, write: Write) -> bool:
+        """Make a write that only appends durable at once, or do nothing and say so."""
+        return (
+            bool(write.entries)
+            and write.hard_state is None
+            and write.truncate_from is None
+            and not self._lock.locked()
+            and self._files.carry_out_here(
+                self._loop,
+                "write",
+                _size_bytes(write),
+                lambda: self._files.disk.store_here(write),
+            )
+        )
 
     async def cut_prefix(self, upto: Index) -> None:
         """Forget entries up to and with this index."""
@@ -149,6 +96,10 @@ class LogPort:
     async def _do(self, name: str, size_bytes: int, store: Callable[[], None]) -> None:
         async with self._lock:
             await self._files.carry_out(self._loop, name, size_bytes, store)
+
+
+def _size_bytes(write: Write) -> int:
+    return 50 + sum(50 + len(entry.payload) for entry in write.entries)
 
 
 class _Snapshot:
@@ -382,7 +333,3 @@ async def _iterate(
     else:
         for chunk in chunks:
             yield chunk
-
-
-def _ignore(_: str) -> None:
-    return

@@ -35,6 +35,7 @@ from raftd.node.roster import Roster
 from raftd.storage.directory import LOG_NAME, STATE_NAME
 from raftd.storage.errors import StorageError
 from raftd.storage.files import wal_path
+from raftd.storage.log_here import SyncPace
 from raftd.storage.merge import merge
 from raftd.storage.open import Stores, open_stores
 from raftd.storage.types import CheckpointMeta, InstallMark
@@ -69,6 +70,15 @@ _KEPT: Final = (
 )
 
 
+class _NoRest(SyncPace):
+    """Lets the loop wait always."""
+
+    @property
+    def may_wait(self) -> bool:
+        """Tell that it may."""
+        return True
+
+
 class RealDisk(Disk):
     """See the module's rules."""
 
@@ -81,6 +91,8 @@ class RealDisk(Disk):
         self._node_id: Final = NodeId(node_id)
         self._own_rng: Final = rng
         self._life = 0
+        self.here_count = 0
+        """How many appends the loop's connection wrote."""
         self._stores: Stores | None = None
         self._before: dict[str, Any] | None = None
         """What there was before a transaction that was torn."""
@@ -104,6 +116,18 @@ class RealDisk(Disk):
         """Store a write of the core."""
         super().store(write)
         self._do(lambda stores: stores.log.write(write))
+
+    def store_here(self, write: Write) -> None:
+        """Store a write that only appends, by the connection of the loop."""
+        super().store(write)
+
+        async def store(stores: Stores) -> None:
+            if stores.log.write_here(write):
+                self.here_count += 1
+            else:  # it is too large, or a fold is under way
+                await stores.log.write(write)
+
+        self._do(store)
 
     def cut_prefix(self, upto: int) -> None:
         """Forget entries up to and with this index."""
@@ -217,6 +241,9 @@ class RealDisk(Disk):
             raise
         self._before = None
         self.is_damaged = False
+        # The model draws when the loop waits; what real syncs take decides nothing.
+        writer = stores.log._writer  # noqa: SLF001  # has no way to be told so
+        writer._here.pace = _NoRest()  # type: ignore[misc]  # noqa: SLF001  # as above
         self._stores = stores
 
     def _differs(self, stores: Stores) -> str:

@@ -1,32 +1,24 @@
 """Many seeds: fresh ones from the commit, those that ever failed, and runs twice.
 
 Rules: seeds and their number decide what is run, never the time, unless minutes are
-asked for, or it is told to end. A failure is one line, with the command that repeats
-it. What is counted are events per second of CPU time: other work on the machine does
-not count.
+asked for, or it is told to end.
 
-Source: RELIABILITY.md section 6 (budgets).
+Source: RELIABILITY.md section 6 (budgets); ``tests.proof.runs``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED as FIRST
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.proof.results import Row, new_row
-from tests.proof.seeds import ROOT, fresh_seeds
+from tests.proof.runs import Sum, Told, count, failure_of, listed, run_in_pairs
+from tests.proof.seeds import fresh_seeds
 from tests.sim.options import draw_options
 from tests.sim.run import Simulation, swarm_options
 from tests.sim.world import World
@@ -35,9 +27,6 @@ __all__ = [
     "GATE_SEEDS",
     "STEPS",
     "Case",
-    "Sum",
-    "Told",
-    "differences",
     "failed_cases",
     "gate",
     "pairs",
@@ -81,70 +70,11 @@ class Case:
         return f"python -m tests.sim --seed {self.seed} --steps {self.steps}{more}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Told:
-    """How one run went."""
-
-    case: Case
-    steps: int
-    operations: int
-    faults: int
-    cpu_s: float
-    failure: str
-
-
-@dataclasses.dataclass(slots=True)
-class Sum:
-    """How many runs went."""
-
-    runs: int = 0
-    events: int = 0
-    operations: int = 0
-    faults: int = 0
-    cpu_s: float = 0.0
-    failures: list[str] = dataclasses.field(default_factory=list)
-
-    def add(self, told: Told) -> None:
-        """Count one more."""
-        self.runs += 1
-        self.events += told.steps
-        self.operations += told.operations
-        self.faults += told.faults
-        self.cpu_s += told.cpu_s
-        if told.failure:
-            self.failures.append(f"{told.case.command}: {told.failure}")
-
-    @property
-    def events_per_s(self) -> int:
-        """Events in a second of one process."""
-        return int(self.events / self.cpu_s) if self.cpu_s else 0
-
-    def row(self, commit: str, seconds: float, command: str) -> Row:
-        """Return what is kept of it, of the commit that it began with."""
-        return new_row(
-            "sim_a",
-            commit=commit,
-            runs=self.runs,
-            failures=len(self.failures),
-            seconds=round(seconds, 1),
-            cpu_s=round(self.cpu_s, 1),
-            events=self.events,
-            operations=self.operations,
-            faults=self.faults,
-            command=command,
-        )
-
-
 def run_case(case: Case) -> Told:
-    """Run one; whatever comes out of it that is no outcome is a failure."""
+    """Run one."""
     simulation = case.simulation()
     begin_s = time.process_time()
-    failure = ""
-    try:
-        simulation.run(case.steps)
-    except Exception as error:  # whatever it is, it is what this looks for
-        text = str(error).replace("\n", " ")
-        failure = f"{type(error).__name__}: {text[:300]}"
+    failure = failure_of(lambda: simulation.run(case.steps))
     return Told(
         case,
         simulation.world.steps,
@@ -153,34 +83,6 @@ def run_case(case: Case) -> Told:
         time.process_time() - begin_s,
         failure,
     )
-
-
-def _all_told(cases: Iterable[Case], jobs: int) -> Iterator[Told]:
-    """Run some at a time, and tell of each as it ends."""
-    if jobs == 1:
-        yield from map(run_case, cases)
-        return
-    left = iter(cases)
-    with ProcessPoolExecutor(jobs) as pool:
-        under_way: set[Future[Told]] = {
-            pool.submit(run_case, case) for case in islice(left, 2 * jobs)
-        }
-        while under_way:
-            done, under_way = wait(under_way, return_when=FIRST)
-            for future in done:
-                yield future.result()
-            under_way |= {
-                pool.submit(run_case, case) for case in islice(left, len(done))
-            }
-
-
-def _count(cases: Iterable[Case], jobs: int, say: Callable[[str], None]) -> Sum:
-    found = Sum()
-    for told in _all_told(cases, jobs):
-        found.add(told)
-        if told.failure:
-            say(f"FAIL {told.case.command}: {told.failure}")
-    return found
 
 
 def soak(
@@ -206,7 +108,7 @@ def soak(
             yield Case(seed, steps, files="real" if is_real else "model")
 
     try:
-        return _count(cases(), jobs, say)
+        return count("sim_a", cases(), run_case, jobs, say)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -215,41 +117,14 @@ def failed_cases() -> list[Case]:
     """Return every run that ever failed."""
     return [
         Case(int(seed), int(steps), swarm, files)
-        for line in _FAILED.read_text().splitlines()
-        if line and not line.startswith("#")
-        for seed, steps, swarm, files in [line.split()[:4]]
+        for seed, steps, swarm, files, *_ in listed(_FAILED)
     ]
 
 
 def pairs(seeds: Iterable[int], steps: int = STEPS) -> list[str]:
     """Run each seed in two processes that hash otherwise; return what differs."""
-    chosen = list(seeds)
-    command = [sys.executable, "-m", "tests.sim", "--hashes", "--steps", str(steps)]
-    running = [
-        subprocess.Popen(
-            [*command, "--seed", *map(str, chosen)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for hash_seed in ("1", "2")
-    ]
-    first, second = (process.communicate()[0].splitlines() for process in running)
-    return differences(chosen, first, second)
-
-
-def differences(
-    seeds: Sequence[int], first: Sequence[str], second: Sequence[str]
-) -> list[str]:
-    """Compare the trace hashes of two runs of each seed."""
-    if not len(seeds) == len(first) == len(second):
-        return [f"a run of {seeds} ended early"]
-    return [
-        f"seed {seed} is two runs: {one} {other}"
-        for seed, one, other in zip(seeds, first, second, strict=True)
-        if one != other
-    ]
+    words = ["tests.sim", "--hashes", "--steps", str(steps)]
+    return run_in_pairs(words, seeds)
 
 
 def gate(jobs: int, say: Callable[[str], None] = print) -> bool:
@@ -257,7 +132,7 @@ def gate(jobs: int, say: Callable[[str], None] = print) -> bool:
     begin_s = time.monotonic()
     old = failed_cases()
     fresh = [Case(seed) for seed in fresh_seeds("sim_a", GATE_SEEDS)]
-    found = _count([*old, *fresh], jobs, say)
+    found = count("sim_a", [*old, *fresh], run_case, jobs, say)
     differing = pairs(fresh_seeds("sim_a/pairs", GATE_PAIRS), STEPS // 2)
     for line in differing:
         say(f"FAIL {line}")

@@ -55,6 +55,7 @@ def widen(options: Options, rng: Random) -> Options:
         candidates=rng.choice([0, 0, 2, 3]),
         lockers=rng.choice([0, 0, 2, 4]),
         goodbye=rng.choice([0, 0, 0.01, 0.05]),
+        here=rng.choice([0, 0.5, 0.9]),
     )
 
 

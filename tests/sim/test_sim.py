@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.proof.runs import differences
 from tests.sim.__main__ import main
 from tests.sim.run import Simulation
-from tests.sim.soak import Case, differences, failed_cases, pairs, run_case, soak
+from tests.sim.soak import Case, failed_cases, pairs, run_case, soak
 
 _STEPS = 10_000
 
