@@ -226,10 +226,12 @@ class LogStore:
         known = self._known
         assert upto <= min(known.commit, known.last_index), "cuts what is needed"
         count = _CUT_ROWS_FIRST
-        while self._known.cut.index < upto:
+        while True:
             async with self._lock:
-                begin_s = time.perf_counter()
                 cut = self._known.cut
+                if cut.index >= upto:
+                    return  # nothing more, or a reset came first
+                begin_s = time.perf_counter()
                 end = Index(min(upto, cut.index + count))
                 term, crc = self._reader.read_mark(cut, end)
                 cut = CutPoint(end, term, crc, cut.install_id)

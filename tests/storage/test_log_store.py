@@ -15,7 +15,7 @@ from raftd.storage.log_rows import CHANGE_SQL
 from raftd.storage.log_store import LogStore
 from raftd.storage.log_writer import STATEMENT_ROWS_MAX
 from raftd.storage.open import Stores
-from raftd.storage.types import LogRecovery, TermRun
+from raftd.storage.types import InstallMark, LogRecovery, TermRun
 from tests.storage.tools import (
     checkpoint,
     copy_directory,
@@ -195,6 +195,17 @@ async def test_a_cut_prefix_stays_cut(tmp_path: Path) -> None:
     assert (recovered.first_index, recovered.last_index) == (2301, 2502)
     assert (recovered.previous_term, recovered.commit) == (1, 2400)
     assert recovered.tail == entries(2301, 2502)
+
+
+async def test_a_cut_that_a_reset_comes_before_has_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    mark = InstallMark(b"install", HardState(Term(2), NodeId(3)))
+    async with open_node(tmp_path) as stores:
+        log = await filled(stores, 9, 9)
+        await asyncio.gather(log.reset(Index(90), Term(2), mark), log.cut_prefix(8))
+        assert (log.first_index, log.last_index) == (91, 90)
+        await log.write(write(entries(91, 91, term=2), commit=91))
 
 
 async def test_a_log_cut_to_nothing_knows_term_and_commit(tmp_path: Path) -> None:
