@@ -207,7 +207,7 @@ BUGS: Final[tuple[Bug, ...]] = (
         "A cut of the log that waited while a snapshot took the log's place ended the"
         " node: it called an entry damaged that was rightly gone.",
         "chaos: pause_follower, seed 82280530809079",
-        "unreleased",
+        "0.2.0",
         "tests/storage/test_log_store.py"
         "::test_a_cut_that_a_reset_comes_before_has_nothing_to_do",
     ),
