@@ -28,7 +28,7 @@ from raftclient import (
 )
 from raftctl.bench_workloads import Workload, WorkloadFailed
 
-__all__ = ["Latencies", "Load", "drive"]
+__all__ = ["Latencies", "Load", "drive", "worst"]
 
 _PASSING: Final = (
     Fenced,
@@ -136,7 +136,8 @@ async def drive(
             now_s = clock()
             if now_s < begin_s:
                 continue
-            pause_s = max(pause_s, now_s - last_s)
+            if now_s - last_s > pause_s:  # noqa: PLR1730 - max() takes four times as long
+                pause_s = now_s - last_s
             last_s = now_s
             # However slow the machine: one operation that ended counts.
             if now_s < end_s or not operations:
@@ -148,12 +149,12 @@ async def drive(
             for task in range(workload.tasks):
                 group.create_task(run(task))
     except ExceptionGroup as failed:
-        raise _worst(failed) from None
+        raise worst(failed) from None
     return Load(operations, max(pause_s, end_s - last_s), errors)
 
 
-def _worst(failed: ExceptionGroup[Exception]) -> Exception:
-    """Return one for all: what was done wrong, else what was refused."""
+def worst(failed: ExceptionGroup[Exception]) -> Exception:
+    """Return one of many for all: what was done wrong, else what was refused."""
     for kind in (WorkloadFailed, RaftError):
         found = failed.subgroup(kind)
         if found is not None:

@@ -21,7 +21,7 @@ from raftctl.bench_loop import Latencies, Load, drive
 from raftctl.bench_workloads import WORKLOADS
 from raftctl.exit_codes import ExitCode, Failure
 
-__all__ = ["Plan", "Row", "Said", "run_plan", "sweep"]
+__all__ = ["Plan", "Row", "Said", "connected", "run_plan", "sweep"]
 
 _CALL_S: Final = 15.0
 """How long each call before and after the load is tried: longer than an election."""
@@ -137,7 +137,7 @@ async def _run(
 ) -> Row:
     latencies = Latencies()
     prefix = f"{plan.prefix}/{name}"
-    async with _connected(plan.connections, connect) as clients:
+    async with connected(plan.connections, connect) as clients:
         value = b"v" * plan.value_bytes
         workload = WORKLOADS[name](clients, prefix, plan.in_flight, value)
         await workload.prepare()
@@ -160,7 +160,7 @@ async def _run(
 
 
 @contextlib.asynccontextmanager
-async def _connected(
+async def connected(
     count: int, connect: Callable[[], aio.Client]
 ) -> AsyncIterator[list[aio.Client]]:
     """Open so many clients, each with a connection and a session of its own."""

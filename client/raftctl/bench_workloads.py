@@ -23,6 +23,7 @@ from raftclient.aio import Client
 
 __all__ = [
     "KEYS_PER_TASK",
+    "VALUE",
     "WORKLOADS",
     "Gets",
     "Increments",

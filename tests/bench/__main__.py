@@ -17,58 +17,61 @@ from pathlib import Path
 import uvloop
 from msgspec.structs import replace
 
+from raftctl.bench_workloads import WorkloadFailed
 from tests.bench.environment import environment_of
 from tests.bench.options import Options, parse
-from tests.bench.parts import RATES, PartFailed, run_part
-from tests.bench.plot import svg_of
+from tests.bench.parts import RATES, run_part
+from tests.bench.plots import draw
+from tests.bench.programs import EXIT_FAILED, EXIT_INTERRUPTED, tell_failure
 from tests.bench.record import Record, RecordError, json_of, read_records
 from tests.bench.report import report_of
-from tests.bench.results import Results
-from tests.bench.rounds import Plan, run_plan
-from tests.bench.workloads import WORKLOADS, WorkloadFailed
+from tests.bench.rounds import Outcome, Plan, run_plan
+from tests.bench.workloads import WORKLOADS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     options = parse(arguments)
+    if not options.records:
+        return _measure(options)
     try:
-        if options.records:
-            record = read_records(options.records)
-            print(report_of(record))
-        else:
-            record = _measured(options)
+        record = read_records(options.records)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (PartFailed, WorkloadFailed) as failed:
-        print(f"error: {failed}", file=sys.stderr)
-        print("\n".join(getattr(failed, "__notes__", ())), file=sys.stderr)
-        return 1
+    print(report_of(record))
     _write(record, options)
     return 0
 
 
-def _measured(options: Options) -> Record:
-    """Run the parts in turn; each prints its table when it is done."""
-    record = _empty(options)
-    for part in options.sections:
-        if part == RATES:
-            record = _with_rates(record, options)
-            print(report_of(record), flush=True)
-        else:
-            print(f"\n{part}\n", flush=True)
-            record = replace(record, rows=(*record.rows, *run_part(part)))
-    return record
+def _measure(options: Options) -> int:
+    """Run the parts in turn; each prints its table, and all is written, when it ends.
 
-
-def _empty(options: Options) -> Record:
+    Returns:
+        The exit code: the first that was not 0; Ctrl-C ends the rest, too.
+    """
     environment = environment_of(Path(tempfile.gettempdir()), {})
-    return Record(
+    record = Record(
         environment, options.rounds, options.warm_up_s, options.measured_s, (), ()
     )
+    code = 0
+    for name in options.sections:
+        if name == RATES:
+            record, code_now = _with_rates(record, options)
+            print(report_of(record), flush=True)
+        else:
+            print(f"\n{name}\n", flush=True)
+            part = run_part(name)
+            record = replace(record, rows=(*record.rows, *part.rows))
+            code_now = part.code
+        _write(record, options)
+        code = code or code_now
+        if code_now == EXIT_INTERRUPTED:
+            break
+    return code
 
 
-def _with_rates(record: Record, options: Options) -> Record:
+def _with_rates(record: Record, options: Options) -> tuple[Record, int]:
     plan = Plan(
         [spec for spec in WORKLOADS if spec.name in options.measures],
         options.rounds,
@@ -76,23 +79,30 @@ def _with_rates(record: Record, options: Options) -> Record:
         options.measured_s,
         options.peers,
     )
-    outcome = uvloop.run(run_plan(plan, _say))
+    outcome, code = Outcome(), 0
+    try:
+        uvloop.run(run_plan(plan, _say, outcome))
+    except WorkloadFailed as failed:
+        tell_failure(failed)
+        code = EXIT_FAILED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
     _say("")
-    return replace(
+    versions = {**record.environment.versions, **outcome.versions}
+    told = replace(
         record,
-        environment=replace(record.environment, versions=outcome.versions),
+        environment=replace(record.environment, versions=versions),
         turns=tuple(outcome.turns),
         left_out=tuple(outcome.left_out),
     )
+    return told, code
 
 
 def _write(record: Record, options: Options) -> None:
     if options.json is not None:
         options.json.write_bytes(json_of(record))
-    comparisons = Results(record.turns).comparisons()
-    if options.plot is not None and comparisons:
-        title = f"raftd beside others, commit {record.environment.commit}"
-        options.plot.write_text(svg_of(comparisons, title), encoding="utf-8")
+    if options.plot is not None:
+        draw(record, options.plot)
 
 
 def _say(what: str) -> None:

@@ -12,7 +12,6 @@ Source: PERFORMANCE.md (p50 <= 0.3x etcd's); docs/performance.md.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
 import sys
@@ -23,27 +22,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Protocol
 
-import msgspec
 import uvloop
 
 from cluster.processes import Processes
+from tests.bench.arguments import Parser, count_up_to, file_to_write
 from tests.bench.failover_ours import GroundNodes, Ours
-from tests.bench.peers.base import PeerFailed, PeerMissing
+from tests.bench.peers.base import PeerMissing
 from tests.bench.peers.etcd import Etcd
-from tests.bench.sections import (
-    Say,
-    SectionRow,
-    say_to_person,
-    spread,
-    table_of,
-    write_rows,
-)
-from tests.bench.workloads import WorkloadFailed
+from tests.bench.programs import run_program
+from tests.bench.record import RecordError, read_records
+from tests.bench.sections import Keep, Say, SectionRow, forget, spread
 from tests.chaos.ground import Ground, why_no_ground
 from tests.chaos.leftovers import end_world, new_world, sweep
 from tests.chaos.rules import CLIENTS, Pair, Rule
 
-__all__ = ["Plan", "main", "merge", "run"]
+__all__ = ["Pauses", "Plan", "main", "merge", "pauses_by_fault", "run"]
 
 _SECTION: Final = "failover"
 _SIZE: Final = 3
@@ -51,9 +44,11 @@ _OURS: Final = "raftd"
 _ETCD: Final = "etcd"
 _KILLED: Final = "leader killed"
 _CUT: Final = "leader cut off"
+_PAUSE: Final = "pause s"
 _FAULTS: Final = (_KILLED, _CUT)
 _SHARE_MAX: Final = 0.3
 _RUNS: Final = 50
+_RUNS_MAX: Final = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +66,9 @@ class Plan:
     has_etcd: bool = True
 
 
-_Keep = Callable[[list[SectionRow]], None]
+Pauses = dict[str, list[float]]
+"""Seconds of each run so far, by system."""
+_Told = Callable[[Pauses], None]
 
 
 class _System(Protocol):
@@ -91,32 +88,39 @@ class _Entrant:
     lose_leader: Callable[[], Awaitable[float]]
 
 
-async def run(
-    plan: Plan, say: Say, keep: Callable[[list[SectionRow]], None] = lambda _: None
-) -> list[SectionRow]:
+async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
     """Measure; returns a row for each fault and system.
 
     Args:
         plan: What.
         say: Told how far it is.
-        keep: Given each run by itself, so that what breaks off later is not lost.
+        keep: Told the rows after each run.
 
     Raises:
         WorkloadFailed: Ours lost a write, or acknowledged none.
         PeerFailed: etcd did.
     """
-    rows: list[SectionRow] = []
+    found: dict[str, list[SectionRow]] = {}
+
+    def rows() -> list[SectionRow]:
+        return merge([], [row for fault in plan.faults for row in found.get(fault, ())])
+
     for fault in plan.faults:
-        sides = _killed if fault == _KILLED else _cut
-        rows += _rows(fault, await sides(plan, say, keep))
-    return merge([], rows)
+
+        def tell(pauses: Pauses, fault: str = fault) -> None:
+            found[fault] = _rows(fault, pauses)
+            keep(rows())
+
+        lose_leaders = _killed if fault == _KILLED else _cut
+        await lose_leaders(plan, say, tell)
+    return rows()
 
 
-def _rows(fault: str, pauses: dict[str, list[float]]) -> list[SectionRow]:
+def _rows(fault: str, pauses: Pauses) -> list[SectionRow]:
     if not pauses:
         return [SectionRow(_SECTION, fault, note=why_no_ground())]
     return [
-        SectionRow(_SECTION, f"{fault}: {name}", samples={"pause s": found})
+        SectionRow(_SECTION, f"{fault}: {name}", samples={_PAUSE: found})
         for name, found in pauses.items()
     ]
 
@@ -126,7 +130,7 @@ def merge(before: Sequence[SectionRow], rows: Sequence[SectionRow]) -> list[Sect
     samples: dict[str, list[float]] = {}
     notes: dict[str, str] = {}
     for row in (*before, *rows):
-        samples.setdefault(row.name, []).extend(row.samples.get("pause s", ()))
+        samples.setdefault(row.name, []).extend(row.samples.get(_PAUSE, ()))
         notes[row.name] = row.note
     return [
         _told(name, pauses, samples.get(name.replace(_OURS, _ETCD), []))
@@ -140,7 +144,7 @@ def _told(name: str, pauses: list[float], theirs: list[float]) -> SectionRow:
     figures = {"runs": float(len(pauses))} | spread(pauses, "s")
     is_ours = name.endswith(_OURS)
     if not is_ours or not theirs:
-        return SectionRow(_SECTION, name, figures, samples={"pause s": pauses})
+        return SectionRow(_SECTION, name, figures, samples={_PAUSE: pauses})
     share = statistics.median(pauses) / statistics.median(theirs)
     has_goal = name.startswith(_KILLED)
     return SectionRow(
@@ -149,14 +153,14 @@ def _told(name: str, pauses: list[float], theirs: list[float]) -> SectionRow:
         figures | {"p50 / etcd's": share},
         goal=f"<= {_SHARE_MAX}x" if has_goal else "",
         is_met=share <= _SHARE_MAX if has_goal else None,
-        samples={"pause s": pauses},
+        samples={_PAUSE: pauses},
     )
 
 
 # --- killed --------------------------------------------------------------------------
 
 
-async def _killed(plan: Plan, say: Say, keep: _Keep) -> dict[str, list[float]]:
+async def _killed(plan: Plan, say: Say, tell: _Told) -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(_folder()))
         ours = Ours(Processes(folder / _OURS))
@@ -166,16 +170,16 @@ async def _killed(plan: Plan, say: Say, keep: _Keep) -> dict[str, list[float]]:
         etcd = Etcd()
         if await _has_come(plan, etcd, folder, stack, say):
             entrants.append(_Entrant(_ETCD, etcd, etcd.kill_leader))
-        return await _take_turns(_KILLED, entrants, plan.runs, say, keep)
+        await _take_turns(_KILLED, entrants, plan.runs, say, tell)
 
 
 # --- cut off -------------------------------------------------------------------------
 
 
-async def _cut(plan: Plan, say: Say, keep: _Keep) -> dict[str, list[float]]:
+async def _cut(plan: Plan, say: Say, tell: _Told) -> None:
     if why_no_ground():
-        say(f"{_CUT}: {why_no_ground()}")
-        return {}
+        tell({})
+        return
     sweep()
     world = new_world()
     ground = Ground(world, "failover")
@@ -193,7 +197,7 @@ async def _cut(plan: Plan, say: Say, keep: _Keep) -> dict[str, list[float]]:
         etcd = Etcd(hosts, lambda at: ground.enter(_SIZE + 1 + at))
         if await _has_come(plan, etcd, folder, stack, say):
             entrants.append(_Entrant(_ETCD, etcd, _their_cut(etcd, ground)))
-        return await _take_turns(_CUT, entrants, plan.runs, say, keep)
+        await _take_turns(_CUT, entrants, plan.runs, say, tell)
 
 
 def _our_cut(ours: Ours, ground: Ground) -> Callable[[], Awaitable[float]]:
@@ -245,56 +249,55 @@ async def _has_come(
 
 
 async def _take_turns(
-    fault: str, entrants: Sequence[_Entrant], runs: int, say: Say, keep: _Keep
-) -> dict[str, list[float]]:
-    pauses: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    fault: str, entrants: Sequence[_Entrant], runs: int, say: Say, tell: _Told
+) -> None:
+    pauses: Pauses = {entrant.name: [] for entrant in entrants}
     for number in range(1, runs + 1):
         for entrant in entrants:
             began_s = time.perf_counter()
             pause_s = await entrant.lose_leader()
             entrant.system.rest()
             pauses[entrant.name].append(pause_s)
-            keep(_rows(fault, {entrant.name: [pause_s]}))
+            tell(pauses)
             whole_s = time.perf_counter() - began_s
             say(
                 f"{fault}, run {number} of {runs}: {entrant.name} {pause_s:.3f} s"
                 f" (the run took {whole_s:.0f} s)"
             )
-    return pauses
+
+
+def pauses_by_fault(rows: Sequence[SectionRow]) -> dict[str, Pauses]:
+    """Return the seconds of each run, by fault and system."""
+    found: dict[str, Pauses] = {}
+    for row in rows:
+        if row.section == _SECTION and row.samples:
+            fault, _, system = row.name.partition(": ")
+            found.setdefault(fault, {})[system] = row.samples[_PAUSE]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.failover")
+    parser = Parser("failover", "Takes leaders away, and measures the pauses.")
     add = parser.add_argument
-    add("--runs", type=int, default=_RUNS, help="of each fault on each system")
+    add("--runs", type=count_up_to(_RUNS_MAX), default=_RUNS, help="of each fault")
     add("--only", action="append", choices=_FAULTS, help="not both faults")
     add("--alone", action="store_true", help="without etcd")
-    add("--json", type=Path, metavar="FILE", help="write every run there, too")
+    add("--json", type=file_to_write, metavar="FILE", help="write every run there, too")
     add("--append", action="store_true", help="add to the runs in that file")
     options = parser.parse_args(arguments)
     plan = Plan(options.runs, options.only or _FAULTS, not options.alone)
-    before: list[SectionRow] = []
+    before: Sequence[SectionRow] = ()
     if options.append and options.json is not None and options.json.exists():
-        before = msgspec.json.decode(options.json.read_bytes(), type=list[SectionRow])
-    rows = before
+        try:
+            before = read_records([options.json]).rows
+        except RecordError as wrong:
+            parser.error(str(wrong))
 
-    def keep(found: list[SectionRow]) -> None:
-        nonlocal rows
-        rows = merge(rows, found)
-        write_rows(options.json, rows)
+    def measure(say: Say, keep: Keep) -> None:
+        uvloop.run(run(plan, say, lambda rows: keep(merge(before, rows))))
 
-    try:
-        found = uvloop.run(run(plan, say_to_person, keep))
-    except (WorkloadFailed, PeerFailed) as failed:
-        print(f"error: {failed}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(table_of(rows))
-        return 130
-    keep([row for row in found if row.note])
-    print(table_of(rows))
-    return 0
+    return run_program(measure, options.json, before)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from typing import Final
 from cluster.processes import Processes
 from raftclient import aio
 from raftclient.errors import RaftError
+from raftctl.bench_workloads import VALUE, WorkloadFailed
 from tests.bench.fill_cluster import await_in_sync, leader_of
-from tests.bench.workloads import WorkloadFailed
 from tests.chaos.ground import Ground
 from tests.chaos.leftovers import WORLD
 from tests.chaos.stage import CLIENT_PORT, PEER_PORT
@@ -36,7 +36,6 @@ _WRITES_BEFORE: Final = 50
 _PAUSE_MAX_S: Final = 60.0
 _START_S: Final = 60.0
 _HTTP_PORT: Final = 7402
-_VALUE: Final = b"v" * 256
 
 
 class GroundNodes(Processes):
@@ -94,7 +93,7 @@ class _Writer:
         began_s = time.perf_counter()
         try:
             key = f"{self.prefix}/{number:06}"
-            await self.client.put(key, _VALUE, timeout_s=_WRITE_TIMEOUT_S)
+            await self.client.put(key, VALUE, timeout_s=_WRITE_TIMEOUT_S)
         except RaftError:
             return  # not applied, or unknown: it counts for nothing
         ended_s = time.perf_counter()

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from raftctl.bench_workloads import VALUE
 from raftd.statemachine.answers import Answer, Pending
 from raftd.statemachine.limits import DEFAULT_LIMITS, Limits
 from raftd.statemachine.machine import Machine
@@ -39,16 +40,15 @@ from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
 
 __all__ = [
     "QUEUE",
-    "VALUE",
     "WAITERS_PER_LOCK",
     "Filler",
     "Kind",
     "claimant_of",
     "key_of",
     "lock_of",
+    "scattered",
 ]
 
-VALUE: Final = b"v" * 256
 QUEUE: Final = "filled"
 WAITERS_PER_LOCK: Final = 10
 _WAITERS_PER_LEASE: Final = 5000
@@ -56,6 +56,7 @@ _COMMANDS_PER_ENTRY: Final = 500
 _JOBS_PER_COMMAND: Final = 100
 _TTL_MS: Final = DEFAULT_LIMITS.ttl_ms_max
 _ENTRY_MS: Final = 5
+_STRIDE: Final = 2_654_435_761
 _EPOCH_MS: Final = 1_700_000_000_000
 _DEPTH_MAX: Final = 10_000_000
 
@@ -84,6 +85,11 @@ def lock_of(number: int) -> str:
 def claimant_of(number: int) -> str:
     """Name a claimant."""
     return f"c/{number:09}"
+
+
+def scattered(number: int, size: int) -> int:
+    """Return a thing's number: neighbours are far apart, and none comes twice soon."""
+    return number * _STRIDE % size
 
 
 class Filler:

@@ -18,9 +18,9 @@ from typing import Final
 from cluster.processes import Processes
 from raftclient import aio
 from raftclient.cluster import MemberStatus
+from raftctl.bench_workloads import WorkloadFailed
 from tests.bench.fill import Kind
 from tests.bench.fill_files import Filled, fill_directories
-from tests.bench.workloads import WorkloadFailed
 
 __all__ = [
     "FilledCluster",

@@ -22,18 +22,21 @@ from tests.bench.fill import Filler, Kind
 from tests.bench.growth_probes import PROBES, Probe, watch_wake_us
 from tests.bench.sections import Say, SectionRow
 
-__all__ = ["RATIO_MAX", "measure_kind", "measure_watches", "name_of_size", "tuned_gc"]
+__all__ = [
+    "ALONE",
+    "measure_kind",
+    "measure_watches",
+    "name_of_size",
+    "size_of_name",
+    "tuned_gc",
+]
 
-RATIO_MAX: Final = 1.2
-_GOAL: Final = f"<= {RATIO_MAX}x"
-_SECTION: Final = "growth, apply alone"
+ALONE: Final = "growth, apply alone"
 _ROUNDS: Final = 5
 _WARM_UP_ROUNDS: Final = 2
 _PUBLICATIONS: Final = 20
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 """A node's own; see ``raftd.server.main``."""
-#: The rows that PERFORMANCE.md sets a goal for.
-_WITH_GOAL: Final = {(Kind.KEYS, "put"), (Kind.JOBS, "enqueue, reserve, complete")}
 
 
 def name_of_size(size: int) -> str:
@@ -42,6 +45,13 @@ def name_of_size(size: int) -> str:
         if size >= unit and size % unit == 0:
             return f"{size // unit}{text}"
     return f"{size / 1000:g}k" if size >= 1000 else str(size)
+
+
+def size_of_name(text: str) -> int:
+    """Return the size that was written so."""
+    units = {"M": 1_000_000, "k": 1000}
+    unit = units.get(text[-1], 1)
+    return round(float(text.rstrip("Mk")) * unit)
 
 
 @contextmanager
@@ -96,17 +106,14 @@ def _row(
     kind: Kind, name: str, sizes: Sequence[int], costs_us: list[float], pause_ms: float
 ) -> SectionRow:
     ratio = costs_us[-1] / costs_us[0]
-    has_goal = (kind, name) in _WITH_GOAL
     return SectionRow(
-        _SECTION,
+        ALONE,
         f"{kind}: {name}",
         {
             f"{name_of_size(size)} us": cost
             for size, cost in zip(sizes, costs_us, strict=True)
         }
         | {"last/first": ratio, "longest entry ms": pause_ms},
-        goal=_GOAL if has_goal else "",
-        is_met=ratio <= RATIO_MAX if has_goal else None,
         note=f"{name_of_size(sizes[-1])} is the most: see docs"
         if sizes[-1] < 1_000_000
         else "",
@@ -124,7 +131,7 @@ def measure_watches(sizes: Sequence[int], say: Say) -> SectionRow:
         for size, cost in zip(sizes, costs_us, strict=True)
     }
     return SectionRow(
-        _SECTION,
+        ALONE,
         "watches: an event of one key",
         figures | {"last/first": costs_us[-1] / costs_us[0]},
     )

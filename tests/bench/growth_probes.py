@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from raftctl.bench_workloads import VALUE
 from raftd.node.service import WatchSpec
 from raftd.node.watch_index import Subject
 from raftd.node.watches import Watches
@@ -37,19 +38,18 @@ from raftd.statemachine.schema.sessions import (
 )
 from tests.bench.fill import (
     QUEUE,
-    VALUE,
     WAITERS_PER_LOCK,
     Filler,
     Kind,
     key_of,
     lock_of,
+    scattered,
 )
 
 __all__ = ["PROBES", "Probe", "Timed", "watch_wake_us"]
 
 _ENTRY: Final = 64
 _ENTRIES: Final = 32
-_STRIDE: Final = 2_654_435_761
 _DELAY_MS: Final = 3_600_000
 R = TypeVar("R", bound=Result)
 
@@ -74,7 +74,7 @@ class Probe:
 def _spread(size: int, turn: int, count: int) -> list[int]:
     """Return numbers of things, none twice as far as there are enough."""
     first = turn * count
-    return [n * _STRIDE % size for n in range(first, first + count)]
+    return [scattered(n, size) for n in range(first, first + count)]
 
 
 def _applied(filler: Filler, entries: Iterator[Sequence[AnyCommand]]) -> Timed:

@@ -11,12 +11,10 @@ from collections import Counter
 from typing import Final
 
 from raftclient.aio import Client
-from tests.bench.fill import QUEUE, VALUE, key_of
-from tests.bench.workloads import Workload, WorkloadFailed
+from raftctl.bench_workloads import VALUE, Workload, WorkloadFailed
+from tests.bench.fill import QUEUE, key_of, scattered
 
 __all__ = ["Done", "FilledGets", "FilledJobCycles", "FilledPuts"]
-
-_STRIDE: Final = 2_654_435_761
 
 
 @dataclasses.dataclass(slots=True)
@@ -36,13 +34,14 @@ class Done:
 
 class _OnFilled(Workload):
     def __init__(self, client: Client, prefix: str, tasks: int, so_far: Done) -> None:
-        super().__init__(client, prefix, tasks)
+        super().__init__([client], prefix, tasks)
+        self.client: Final = client
         self.so_far: Final = so_far
 
     def number(self, task: int, turn: int | None = None) -> int:
         """Return the number of the thing of a task's turn; None = the next."""
         at = self.done[task] if turn is None else turn
-        return (at * self.tasks + task) * _STRIDE % self.so_far.size
+        return scattered(at * self.tasks + task, self.so_far.size)
 
 
 class FilledPuts(_OnFilled):
@@ -53,14 +52,14 @@ class FilledPuts(_OnFilled):
         await self.client.put(key_of(number), VALUE)
         self.so_far.puts[number] += 1
 
-    async def verify(self) -> None:
+    async def verify(self, client: Client) -> None:
         """Versions count the puts, on each task's first key; no key came or went."""
         for number in [self.number(task, 0) for task in range(self.tasks)]:
-            key = await self.client.get(key_of(number))
+            key = await client.get(key_of(number))
             found = None if key is None else key.version
             expected = 1 + self.so_far.puts[number]
             self.check(f"version of {number}", found, expected)
-        self.check("keys", await self.client.count(prefix="k/"), self.so_far.size)
+        self.check("keys", await client.count(prefix="k/"), self.so_far.size)
 
 
 class FilledGets(_OnFilled):
@@ -71,9 +70,9 @@ class FilledGets(_OnFilled):
         if found is None or found.value != VALUE:
             raise WorkloadFailed(f"{key_of(self.number(task))!r} was not read")
 
-    async def verify(self) -> None:
+    async def verify(self, client: Client) -> None:
         """Every answer was checked; reading changed nothing."""
-        self.check("keys", await self.client.count(prefix="k/"), self.so_far.size)
+        self.check("keys", await client.count(prefix="k/"), self.so_far.size)
 
 
 class FilledJobCycles(_OnFilled):
@@ -90,7 +89,7 @@ class FilledJobCycles(_OnFilled):
         await job.complete()
         self.so_far.jobs += 1
 
-    async def verify(self) -> None:
+    async def verify(self, client: Client) -> None:
         """Every job of this run was completed; those of the fill still wait."""
         stats = await self._queue.stats()
         so_far = self.so_far

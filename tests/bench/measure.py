@@ -1,22 +1,22 @@
 """Runs one workload for a while: rate, latencies, processor time per process.
 
-Rules: a task starts its next operation when the last one has ended (a closed loop);
-operations that end before the warm-up is over are proved but not measured. Processor
-time is what the kernel booked for a process, so it holds on a busy machine where
-rates do not.
+Rules: the loop is raftctl's own (``raftctl.bench_loop``), but here an error ends it.
+Processor time is what the kernel booked for a process, so it holds on a busy machine
+where rates do not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from raftclient.errors import RaftError
+from raftctl.bench_loop import drive
+from raftctl.bench_workloads import Workload, WorkloadFailed
 from tests.bench.peers.base import Run
-from tests.bench.workloads import Workload, WorkloadFailed
 
 __all__ = ["measure", "quantile", "read_cpu_s"]
 
@@ -42,55 +42,43 @@ async def measure(
         measured_s: How long it lasts.
 
     Raises:
-        WorkloadFailed: An operation did something else than it should.
+        WorkloadFailed: An operation was refused, or did something else than it should.
     """
-    clock = time.perf_counter  # a loop's own clock may tick in milliseconds
     loop = asyncio.get_running_loop()
-    begin_s = clock() + warm_up_s
-    end_s = begin_s + measured_s
     latencies_s: list[float] = []
     cpu_s: list[dict[str, float]] = []
 
     def sample() -> None:
         cpu_s.append({role: read_cpu_s(pid) for role, pid in pids.items()})
 
-    async def run(task: int) -> None:
-        done = workload.done
-        now_s = clock()
-        while now_s < end_s:
-            began_s = now_s
-            took_s = await workload.step(task)
-            done[task] += 1
-            now_s = clock()
-            # However slow the machine: one operation that ended counts.
-            if begin_s <= now_s and (now_s < end_s or not latencies_s):
-                latencies_s.append(now_s - began_s if took_s is None else took_s)
-
     timers = [
         loop.call_later(warm_up_s, sample),
         loop.call_later(warm_up_s + measured_s, sample),
     ]
     try:
-        async with asyncio.TaskGroup() as group:
-            for task in range(workload.tasks):
-                group.create_task(run(task))
-    except ExceptionGroup as failed:
-        wrong = failed.subgroup(WorkloadFailed)
-        raise (wrong or failed).exceptions[0] from None
+        load = await drive(
+            workload,
+            warm_up_s=warm_up_s,
+            measured_s=measured_s,
+            record=latencies_s.append,
+        )
+    except RaftError as error:
+        raise WorkloadFailed(f"{workload.prefix}: {error}") from error
     finally:
         for timer in timers:
             timer.cancel()
+    if load.errors:
+        raise WorkloadFailed(f"{workload.prefix}: {load.told_errors()}")
     while len(cpu_s) < 2:  # all tasks ended before the loop came to its timers
         sample()
     latencies_s.sort()
-    operations = len(latencies_s)
     return Run(
-        operations,
-        operations / measured_s,
+        load.operations,
+        load.operations / measured_s,
         quantile(latencies_s, 0.50) * 1e6,
         quantile(latencies_s, 0.99) * 1e6,
         {
-            role: (cpu_s[1][role] - cpu_s[0][role]) * 1e6 / max(operations, 1)
+            role: (cpu_s[1][role] - cpu_s[0][role]) * 1e6 / max(load.operations, 1)
             for role in pids
         },
     )

@@ -9,8 +9,9 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Never
+from typing import Final
 
+from tests.bench.arguments import Parser, count_up_to, file_to_write, number_within
 from tests.bench.parts import PARTS, RATES
 from tests.bench.peers.base import Peer
 from tests.bench.peers.known import HEAT_S, all_peers
@@ -74,24 +75,22 @@ def _peers(names: list[str], heat_s: float) -> tuple[Peer, ...]:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Never:
-        """Say what is wrong in one sentence; who wants the usage asks for --help."""
-        self.exit(2, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m tests.bench",
-        description="Measures raftd, and the systems it is compared with, in turns.",
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        "", "Measures raftd, and the systems it is compared with, in turns."
     )
+    seconds = number_within(0.05, _SECONDS_MAX)
     add = parser.add_argument
     measures = [spec.name for spec in WORKLOADS]
     peers = [peer.name for peer in all_peers()]
     add("--smoke", action="store_true", help="one short round, ours alone")
-    add("--rounds", type=_round_count, metavar="N", help="how often each is run: 5")
-    add("--seconds", type=_seconds, metavar="S", help="how long each run lasts: 3")
+    add(
+        "--rounds",
+        type=count_up_to(_ROUNDS_MAX),
+        metavar="N",
+        help="how often each is run: 5",
+    )
+    add("--seconds", type=seconds, metavar="S", help="how long each run lasts: 3")
     add("--only", action="append", default=[], choices=measures, help="not all")
     add(
         "--against", action="append", choices=[*peers, _ALONE],
@@ -102,40 +101,21 @@ def _parser() -> argparse.ArgumentParser:
         help=f"which parts: {','.join(PARTS)}; default {RATES}",
     )  # fmt: skip
     add(
-        "--heat", type=_heat, default=HEAT_S, metavar="S",
+        "--heat", type=number_within(0, _SECONDS_MAX), default=HEAT_S, metavar="S",
         help=f"how long a fresh JVM is loaded first: {HEAT_S:g}",
     )  # fmt: skip
-    add("--json", type=_file, metavar="FILE", help="write every run there")
-    add("--plot", type=_file, metavar="FILE", help="draw the comparison there (SVG)")
+    add("--json", type=file_to_write, metavar="FILE", help="write every run there")
+    add(
+        "--plot",
+        type=file_to_write,
+        metavar="FILE",
+        help="draw the comparison there (SVG)",
+    )
     add(
         "--show", type=Path, nargs="+", metavar="FILE",
         help="measure nothing: show what --json wrote, several as one",
     )  # fmt: skip
     return parser
-
-
-def _seconds(text: str) -> float:
-    return _number(text, 0.05, _SECONDS_MAX)
-
-
-def _heat(text: str) -> float:
-    return _number(text, 0, _SECONDS_MAX)
-
-
-def _number(text: str, least: float, most: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most}")
-    return number
-
-
-def _round_count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _ROUNDS_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {_ROUNDS_MAX}")
-    return int(text)
 
 
 def _sections(text: str) -> tuple[str, ...]:
@@ -144,11 +124,3 @@ def _sections(text: str) -> tuple[str, ...]:
         if name not in PARTS:
             raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}")
     return names
-
-
-def _file(text: str) -> Path:
-    """Return a path that can be written to, before minutes were spent."""
-    file = Path(text)
-    if not file.parent.is_dir() or file.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} cannot be written: no such folder")
-    return file

@@ -14,18 +14,20 @@ import asyncio
 import importlib.metadata
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from cluster.processes import Processes
-from raftclient import aio
+from raftclient import RaftError, aio
+from raftctl.bench_run import connected
+from raftctl.bench_workloads import WorkloadFailed
 from tests.bench.measure import measure as run_tasks
 from tests.bench.peers.base import Run
 from tests.bench.results import OURS
-from tests.bench.workloads import WORKLOADS, Spec, Workload, WorkloadFailed
+from tests.bench.workloads import WORKLOADS
 
 __all__ = ["Raftd", "cluster"]
 
@@ -99,11 +101,13 @@ class Raftd:
         await self._serves()
         self._run_count += 1
         prefix = f"bench/{measure}/{self._run_count}"
+        spec = _SPECS[measure]
         async with (
             _limit(measure, warm_up_s + measured_s + _EXTRA_S),
-            self._connect() as client,
-            _made(_SPECS[measure], client, prefix, tasks, self._connect) as workload,
+            connected(tasks if spec.is_apart else 1, self._connect) as clients,
         ):
+            client = clients[0]
+            workload = spec.make(clients, prefix, tasks)
             await workload.prepare()
             pids = self._pids(measure, (await client.status()).leader)
             run = await run_tasks(
@@ -111,7 +115,7 @@ class Raftd:
             )
             if not run.operations:
                 raise WorkloadFailed(f"{measure}: no operation ended in time")
-            await workload.verify()
+            await workload.verify(client)
         return run
 
     def _pids(self, what: str, leader: int) -> dict[str, int]:
@@ -149,18 +153,5 @@ async def _limit(what: str, limit_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise WorkloadFailed(f"{what}: not done after {limit_s:.0f} s") from None
-
-
-@asynccontextmanager
-async def _made(
-    spec: Spec,
-    client: aio.Client,
-    prefix: str,
-    tasks: int,
-    connect: Callable[[], aio.Client],
-) -> AsyncIterator[Workload]:
-    workload = spec.make(client, prefix, tasks, connect)
-    try:
-        yield workload
-    finally:
-        await workload.close()
+    except RaftError as error:
+        raise WorkloadFailed(f"{what}: {error}") from error

@@ -68,6 +68,8 @@ def json_of(record: Record) -> bytes:
 def read_records(files: Sequence[Path]) -> Record:
     """Read records as one; the environment is the last one's, with every commit.
 
+    What a measurement of rates lasted is the last one's that has rates.
+
     Args:
         files: At least one.
 
@@ -89,9 +91,10 @@ def read_records(files: Sequence[Path]) -> Record:
         for name, version in record.environment.versions.items()
     }
     commits = ", ".join(dict.fromkeys(each.environment.commit for each in records))
-    last = records[-1]
+    on = records[-1].environment
+    last = next((record for record in reversed(records) if record.turns), records[-1])
     return Record(
-        msgspec.structs.replace(last.environment, versions=versions, commit=commits),
+        msgspec.structs.replace(on, versions=versions, commit=commits),
         last.rounds,
         last.warm_up_s,
         last.measured_s,

@@ -12,6 +12,7 @@ from tests.bench.goals import Figure
 from tests.bench.record import Record
 from tests.bench.results import OURS, Comparison, Results, Spread, Turn
 from tests.bench.sections import table_of
+from tests.bench.tables import table
 
 __all__ = ["comparison_table", "report_of", "run_table"]
 
@@ -50,7 +51,7 @@ def run_table(results: Results) -> str:
         for system in (OURS, *results.peers)
         if results.of(measure, system)
     ]
-    return _table(_RUN_HEAD, lines)
+    return table(_RUN_HEAD, lines, _TEXT_COLUMNS)
 
 
 def _run_line(results: Results, measure: str, system: str) -> tuple[str, ...]:
@@ -89,7 +90,9 @@ def _us(value: float) -> str:
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
     """Draw ours beside each peer's, with the goal and whether it is met."""
-    return _table(_COMPARISON_HEAD, list(map(_comparison_line, comparisons)))
+    return table(
+        _COMPARISON_HEAD, list(map(_comparison_line, comparisons)), _TEXT_COLUMNS
+    )
 
 
 def _comparison_line(each: Comparison) -> tuple[str, ...]:
@@ -140,21 +143,3 @@ def _how(record: Record) -> str:
         " time per operation of all processes.\nEvery write was found again after its"
         " run.\n"
     )
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    is_text = [name in _TEXT_COLUMNS for name in head]
-
-    def draw(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) if left else cell.rjust(width)
-            for cell, width, left in zip(cells, widths, is_text, strict=True)
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = (
-        "-" * width if left else "-" * (width - 1) + ":"
-        for width, left in zip(widths, is_text, strict=True)
-    )
-    return "\n".join([draw(head), f"| {' | '.join(rule)} |", *map(draw, lines)])

@@ -86,14 +86,14 @@ def steps_of(
 
 
 async def run_plan(
-    plan: Plan, say: Callable[[str], None], folder: Path | None = None
+    plan: Plan, say: Callable[[str], None], outcome: Outcome | None = None
 ) -> Outcome:
     """Run all rounds on fresh systems, gone with their data afterwards.
 
     Args:
         plan: What to run.
         say: Told what is being done.
-        folder: Where the data goes; None = where temporary files go.
+        outcome: Told every run when it ends, so that none is lost by a later one.
 
     Raises:
         WorkloadFailed: Something of ours did not work; the sentence says what.
@@ -102,8 +102,8 @@ async def run_plan(
     wanted = {spec.name for spec in plan.specs}
     # Ours last: once gRPC has threads in this process, starting others is slow.
     systems = [*(peer for peer in plan.peers if wanted & peer.measures), ours]
-    outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="raftd-bench-", dir=folder) as home:
+    outcome = outcome or Outcome()
+    with tempfile.TemporaryDirectory(prefix="raftd-bench-") as home:
         try:
             async with started(systems, Path(home), say, outcome) as there:
                 order = [ours, *(system for system in there if system is not ours)]

@@ -14,7 +14,6 @@ Source: PERFORMANCE.md, the goals for checkpoints, snapshots and starts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
 import sys
@@ -30,21 +29,18 @@ from cluster.processes import Processes
 from raftclient import aio, txn
 from raftclient.cluster import MemberStatus
 from raftclient.members import MemberKind
-from tests.bench.fill import VALUE, key_of
+from raftctl.bench_workloads import VALUE, WorkloadFailed
+from tests.bench.arguments import Parser, count_up_to, file_to_write
+from tests.bench.fill import key_of
 from tests.bench.fill_cluster import leader_of, resident_bytes
 from tests.bench.measure import quantile
-from tests.bench.sections import (
-    Say,
-    SectionRow,
-    say_to_person,
-    table_of,
-    write_rows,
-)
-from tests.bench.workloads import WorkloadFailed
+from tests.bench.programs import run_program
+from tests.bench.sections import Keep, Say, SectionRow, forget
 
 __all__ = ["Plan", "main", "run"]
 
 _SECTION: Final = "scale"
+_KEYS_MAX: Final = 10_000_000
 _MIB: Final = 1 << 20
 _P99_MAX: Final = 3.0
 _START_S_MAX: Final = 15.0
@@ -107,13 +103,14 @@ class _Scale:
     """One run over one cluster."""
 
     def __init__(
-        self, nodes: Processes, client: aio.Client, plan: Plan, say: Say
+        self, nodes: Processes, client: aio.Client, plan: Plan, say: Say, keep: Keep
     ) -> None:
         self._nodes = nodes
         self._client = client
         self._keys = plan.keys
         self._quiet_s = plan.quiet_s
         self._say = say
+        self._keep = keep
         self.rows: list[SectionRow] = []
         self._writers = _Writers(client)
         self._quiet: list[float] = []
@@ -239,6 +236,7 @@ class _Scale:
     ) -> None:
         row = SectionRow(_SECTION, name, figures, goal=goal, is_met=is_met)
         self.rows.append(row)
+        self._keep(self.rows)
         told = ", ".join(f"{figure} {value:,.2f}" for figure, value in figures.items())
         self._say(f"{name}: {told}")
 
@@ -251,7 +249,7 @@ def _figures(ordered: list[float]) -> dict[str, float]:
     return {"puts": len(ordered), "p50 ms": p50, "p99 ms": p99, "max ms": most}
 
 
-async def run(plan: Plan, say: Say) -> list[SectionRow]:
+async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
     """Measure; returns a row for each thing that went on.
 
     Raises:
@@ -262,26 +260,20 @@ async def run(plan: Plan, say: Say) -> list[SectionRow]:
         Processes(Path(folder), 3, _FLAGS) as nodes,
     ):
         async with aio.connect(nodes.endpoints) as client:
-            scale = _Scale(nodes, client, plan, say)
+            scale = _Scale(nodes, client, plan, say, keep)
             await scale.run()
             return scale.rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale")
+    parser = Parser("scale", "Measures a cluster that holds much.")
     add = parser.add_argument
-    add("--keys", type=int, default=Plan().keys, metavar="N")
-    add("--json", type=Path, metavar="FILE", help="write every row there, too")
+    add("--keys", type=count_up_to(_KEYS_MAX), default=Plan().keys, metavar="N")
+    add("--json", type=file_to_write, metavar="FILE", help="write every row there, too")
     options = parser.parse_args(arguments)
-    try:
-        rows = uvloop.run(run(Plan(max(options.keys, 1)), say_to_person))
-    except WorkloadFailed as failed:
-        print(f"error: {failed}", file=sys.stderr)
-        return 1
-    print(table_of(rows))
-    write_rows(options.json, rows)
-    return 0
+    plan = Plan(options.keys)
+    return run_program(lambda say, keep: uvloop.run(run(plan, say, keep)), options.json)
 
 
 if __name__ == "__main__":

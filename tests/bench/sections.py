@@ -1,7 +1,7 @@
 """What the longer measurements tell: rows of figures, by section, as text and JSON.
 
 A section is one measurement (growth, sizes, failover, soak, ...). Each has a module
-with ``main(argv)`` for itself and ``run(plan, say)`` that returns its rows.
+with ``main(argv)`` for itself and ``run(plan, say, keep)`` that returns its rows.
 
 Rules: a figure's name ends in its unit; a goal is a sentence from PERFORMANCE.md and
 ``is_met`` says whether this run met it. A row that could not be measured says why in
@@ -11,20 +11,20 @@ its note, and has no figures.
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from tests.bench.measure import quantile
+from tests.bench.tables import table
 
-__all__ = ["Say", "SectionRow", "say_to_person", "spread", "table_of", "write_rows"]
+__all__ = ["Keep", "Say", "SectionRow", "forget", "spread", "table_of"]
 
 Say = Callable[[str], None]
 """Told what is being done."""
 
+_TEXTS: Final = ("goal", "met", "note")
 _WHOLE: Final = 1000.0
 
 
@@ -50,6 +50,15 @@ class SectionRow(msgspec.Struct, frozen=True, omit_defaults=True):
     samples: dict[str, list[float]] = {}
 
 
+Keep = Callable[[Sequence[SectionRow]], None]
+"""Told all rows so far, whenever there is one more."""
+
+
+def forget(rows: Sequence[SectionRow]) -> None:
+    """Keep nothing: the rows come back in the end."""
+    assert rows, "there is one more"
+
+
 def spread(values: Iterable[float], unit: str) -> dict[str, float]:
     """Return least, median, 90th percentile and greatest as figures."""
     ordered = sorted(values)
@@ -71,35 +80,17 @@ def table_of(rows: Sequence[SectionRow]) -> str:
 
 def _draw(section: str, rows: Sequence[SectionRow]) -> str:
     columns = [*dict.fromkeys(name for row in rows for name in row.figures)]
-    lines = [[section, *columns, "goal", "met", "note"]]
+    lines = [(section, *columns, *_TEXTS)]
     for row in rows:
         figures = [_figure(row.figures.get(name)) for name in columns]
-        met = {None: "", True: "yes", False: "no"}[row.is_met]
-        lines.append([row.name, *figures, row.goal, met, row.note])
+        met = {None: "", True: "yes", False: "NO"}[row.is_met]
+        lines.append((row.name, *figures, row.goal, met, row.note))
     kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in kept]
-    texts = range(1, 1 + len(columns))
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place in texts else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in zip(*kept, strict=True)
-    )
+    head, *cells = zip(*kept, strict=True)
+    return table(head, cells, {section, *_TEXTS})
 
 
 def _figure(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.3g}"
-
-
-def write_rows(path: Path | None, rows: Sequence[SectionRow]) -> None:
-    """Write the rows as JSON, if a file is asked for."""
-    if path is not None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
-
-
-def say_to_person(what: str) -> None:
-    """Tell how far it is, on standard error."""
-    print(what, file=sys.stderr, flush=True)

@@ -30,6 +30,7 @@ from typing import Final
 import uvloop
 
 from raftclient import aio
+from tests.bench.arguments import Parser, count_up_to, file_to_write
 from tests.bench.fill import Filler, Kind
 from tests.bench.fill_clients import idle_clients
 from tests.bench.fill_cluster import (
@@ -39,13 +40,8 @@ from tests.bench.fill_cluster import (
     resident_bytes,
 )
 from tests.bench.growth_machine import tuned_gc
-from tests.bench.sections import (
-    Say,
-    SectionRow,
-    say_to_person,
-    table_of,
-    write_rows,
-)
+from tests.bench.programs import run_program
+from tests.bench.sections import Keep, Say, SectionRow, forget
 
 __all__ = ["CLIENTS", "Plan", "grown_bytes", "main", "run"]
 
@@ -63,6 +59,7 @@ _MOST: Final = 500_000
 _FEW_CLIENTS: Final = 20
 _CLIENTS: Final = 300
 _REST_S: Final = 2.0
+_COUNT_MAX: Final = 10_000_000
 _GROWN: Final = "--grown"
 
 
@@ -87,7 +84,7 @@ class Plan:
     rest_s: float = _REST_S
 
 
-async def run(plan: Plan, say: Say) -> list[SectionRow]:
+async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
     """Measure; returns a row for each kind."""
     rows = []
     for kind in plan.kinds:
@@ -96,6 +93,7 @@ async def run(plan: Plan, say: Say) -> list[SectionRow]:
             rows.append(await _clients(plan))
         else:
             rows.append(await _things(Kind(kind), plan))
+        keep(rows)
     return rows
 
 
@@ -188,28 +186,30 @@ async def _clients(plan: Plan) -> SectionRow:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.sizes")
-    add = parser.add_argument
+    plan = Plan()
+    parser = Parser("sizes", "Measures what one thing takes of a member's memory.")
+    add, count = parser.add_argument, count_up_to(_COUNT_MAX)
     add("--only", action="append", choices=_KINDS, help="not all kinds")
-    add("--least", type=int, default=_LEAST, help="things in the smaller state")
-    add("--most", type=int, default=_MOST, help="things in the larger")
-    add("--clients", type=int, default=_CLIENTS, help="idle clients")
-    add("--json", type=Path, metavar="FILE", help="write every row there, too")
+    add("--least", type=count, default=plan.least, help="things in the smaller state")
+    add("--most", type=count, default=plan.most, help="things in the larger")
+    add("--clients", type=count, default=plan.clients, help="idle clients")
+    add("--json", type=file_to_write, metavar="FILE", help="write every row there, too")
     add(_GROWN, type=Kind, choices=[*Kind], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.least >= options.most:
+        parser.error(f"--least {options.least} is not below --most {options.most}")
+    if options.clients <= plan.few_clients:
+        parser.error(f"--clients: the measurement begins with {plan.few_clients}")
     if options.grown is not None:
         print(grown_bytes(options.grown, options.least, options.most))
         return 0
     plan = Plan(
-        options.only or Plan().kinds,
+        options.only or plan.kinds,
         options.least,
         options.most,
         clients=options.clients,
     )
-    rows = uvloop.run(run(plan, say_to_person))
-    print(table_of(rows))
-    write_rows(options.json, rows)
-    return 0
+    return run_program(lambda say, keep: uvloop.run(run(plan, say, keep)), options.json)
 
 
 if __name__ == "__main__":

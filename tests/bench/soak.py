@@ -15,7 +15,6 @@ Source: PERFORMANCE.md; docs/performance.md.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import statistics
@@ -28,27 +27,29 @@ import uvloop
 
 from cluster.processes import Processes
 from raftclient import aio
+from tests.bench.arguments import (
+    Parser,
+    count_up_to,
+    file_to_write,
+    number_within,
+)
 from tests.bench.fill_cluster import leader_of, resident_bytes
 from tests.bench.measure import quantile
 from tests.bench.ours import cluster
-from tests.bench.sections import (
-    Say,
-    SectionRow,
-    say_to_person,
-    table_of,
-    write_rows,
-)
+from tests.bench.programs import run_program
+from tests.bench.sections import Keep, Say, SectionRow, forget
 from tests.bench.soak_load import Load
-from tests.bench.workloads import WorkloadFailed
 
-__all__ = ["Plan", "line_of", "main", "run", "verdicts"]
+__all__ = ["Plan", "by_minute", "line_of", "main", "run", "verdicts"]
 
 _SECTION: Final = "soak"
+_MINUTE: Final = "minute "
 _VERDICT: Final = "soak, verdict"
 _MIB: Final = 1 << 20
 _TASKS: Final = (64, 256)
 _TIMEOUT_S: Final = 30.0
 _MINUTES_MIN: Final = 9
+_MINUTES_MAX: Final = 100_000
 _FLAT: Final = 0.10
 _FLAT_TAIL: Final = 0.50
 _BOUNDED: Final = 1.25
@@ -76,7 +77,7 @@ class Plan:
     share: float = 0.5
 
 
-async def run(plan: Plan, say: Say) -> list[SectionRow]:
+async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
     """Measure; returns a row for each minute, then the verdicts.
 
     Raises:
@@ -97,8 +98,11 @@ async def run(plan: Plan, say: Say) -> list[SectionRow]:
             await load.run_paced(rate, plan.minute_s)
             rows.append(await _minute(number, load, nodes, client, plan.minute_s))
             say(f"soak: minute {number}: {_short(rows[-1])}")
+            keep([*rows[1:], rows[0]])
         await load.verify()
-        return [*rows[1:], rows[0], *verdicts(rows[1:])]
+        found = [*rows[1:], rows[0], *verdicts(rows[1:])]
+        keep(found)
+        return found
 
 
 def _short(row: SectionRow) -> str:
@@ -113,7 +117,7 @@ async def _minute(
     memory = {n: resident_bytes(nodes.pid(n)) / _MIB for n in nodes.ids}
     return SectionRow(
         _SECTION,
-        f"minute {number}",
+        f"{_MINUTE}{number}",
         {
             "op/s": len(ordered) / minute_s,
             "p50 ms": quantile(ordered, 0.5) * 1000,
@@ -181,6 +185,15 @@ def _bounded(name: str, values: Sequence[float]) -> SectionRow:
     )
 
 
+def by_minute(rows: Sequence[SectionRow]) -> dict[int, dict[str, float]]:
+    """Return the figures of each minute."""
+    return {
+        int(row.name.removeprefix(_MINUTE)): row.figures
+        for row in rows
+        if row.section == _SECTION and row.name.startswith(_MINUTE)
+    }
+
+
 def line_of(values: Sequence[float]) -> float:
     """Return by how much the best line rises from each value to the next."""
     return statistics.linear_regression(range(len(values)), values).slope
@@ -188,22 +201,17 @@ def line_of(values: Sequence[float]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.soak")
+    parser = Parser("soak", "Runs half the peak rate for long.")
     add = parser.add_argument
-    add("--minutes", type=int, default=Plan().minutes)
-    add("--minute-seconds", type=float, default=Plan().minute_s, metavar="S")
-    add("--json", type=Path, metavar="FILE", help="write every row there, too")
+    add("--minutes", type=count_up_to(_MINUTES_MAX), default=Plan().minutes)
+    add(
+        "--minute-seconds", type=number_within(0.1, 600), default=Plan().minute_s,
+        metavar="S", help="how long a row is",
+    )  # fmt: skip
+    add("--json", type=file_to_write, metavar="FILE", help="write every row there, too")
     options = parser.parse_args(arguments)
     plan = Plan(options.minutes, options.minute_seconds)
-    try:
-        rows = uvloop.run(run(plan, say_to_person))
-    except WorkloadFailed as failed:
-        print(f"error: {failed}", file=sys.stderr)
-        print("\n".join(getattr(failed, "__notes__", ())), file=sys.stderr)
-        return 1
-    print(table_of(rows))
-    write_rows(options.json, rows)
-    return 0
+    return run_program(lambda say, keep: uvloop.run(run(plan, say, keep)), options.json)
 
 
 if __name__ == "__main__":

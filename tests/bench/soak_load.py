@@ -20,12 +20,13 @@ from typing import Final
 
 from raftclient.aio import Client, Lock
 from raftclient.errors import RaftError
-from tests.bench.workloads import VALUE, WorkloadFailed
+from raftctl.bench_loop import worst
+from raftctl.bench_workloads import VALUE, WorkloadFailed
+from tests.bench.fill import scattered
 
 __all__ = ["Load"]
 
 _KEYS: Final = 10_000
-_STRIDE: Final = 2_654_435_761
 _STEP_S: Final = 0.002
 _UNDER_WAY_MAX: Final = 20_000
 _DONE_RETENTION_S: Final = 10.0
@@ -98,9 +99,9 @@ class Load:
         try:
             match _TURNS[number % len(_TURNS)]:
                 case "p":
-                    await self._put(number * _STRIDE % _KEYS)
+                    await self._put(scattered(number, _KEYS))
                 case "g":
-                    await self._get(number * _STRIDE % _KEYS)
+                    await self._get(scattered(number, _KEYS))
                 case "l":
                     await self._cycle_lock()
                 case _:
@@ -159,5 +160,4 @@ async def _one_failure() -> AsyncIterator[None]:
     try:
         yield
     except ExceptionGroup as failed:
-        wrong = failed.subgroup(WorkloadFailed)
-        raise (wrong or failed).exceptions[0] from None
+        raise worst(failed) from None

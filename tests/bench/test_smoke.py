@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -9,19 +10,20 @@ from pathlib import Path
 import pytest
 
 from raftclient import aio
+from raftctl.bench_workloads import Increments, Puts, WorkloadFailed
 from tests.bench.__main__ import main
 from tests.bench.measure import measure
 from tests.bench.ours import cluster
 from tests.bench.peers.base import HOLD_S
 from tests.bench.results import OURS
 from tests.bench.rounds import Plan, run_plan
-from tests.bench.workloads import WORKLOADS, Increments, Puts, Spec, WorkloadFailed
+from tests.bench.workloads import WORKLOADS
 
 pytestmark = pytest.mark.e2e
 
 
 async def test_every_workload_runs_and_finds_its_writes_again() -> None:
-    specs = [Spec(s.name, min(s.tasks, 8), s.make) for s in WORKLOADS]
+    specs = [dataclasses.replace(s, tasks=min(s.tasks, 8)) for s in WORKLOADS]
     said: list[str] = []
 
     outcome = await run_plan(Plan(specs, 1, 0.05, 0.2), said.append)
@@ -50,12 +52,12 @@ async def test_a_count_that_is_off_by_one_is_told() -> None:
         aio.connect(processes.endpoints, timeout_s=30) as client,
     ):
         for make in (Puts, Increments):
-            workload = make(client, f"off/{make.__name__}", 2)
+            workload = make([client], f"off/{make.__name__}", 2)
             await measure(workload, {}, warm_up_s=0.0, measured_s=0.1)
-            await workload.verify()
+            await workload.verify(client)
             workload.done[0] += 1
             with pytest.raises(WorkloadFailed, match=f"off/{make.__name__}"):
-                await workload.verify()
+                await workload.verify(client)
 
 
 def test_the_program_prints_a_table_and_writes_json(
