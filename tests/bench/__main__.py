@@ -18,6 +18,7 @@ import uvloop
 from msgspec.structs import replace
 
 from raftctl.bench_workloads import WorkloadFailed
+from tests.bench.document import DocumentError, fill_document
 from tests.bench.environment import environment_of
 from tests.bench.options import Options, parse
 from tests.bench.parts import RATES, run_part
@@ -40,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(report_of(record))
-    _write(record, options)
+    pictures = _write(record, options)
+    if options.document is not None:
+        try:
+            fill_document(options.document, record, pictures)
+        except DocumentError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     return 0
 
 
@@ -98,11 +105,11 @@ def _with_rates(record: Record, options: Options) -> tuple[Record, int]:
     return told, code
 
 
-def _write(record: Record, options: Options) -> None:
+def _write(record: Record, options: Options) -> list[Path]:
+    """Write what was asked for; returns the pictures."""
     if options.json is not None:
         options.json.write_bytes(json_of(record))
-    if options.plot is not None:
-        draw(record, options.plot)
+    return [] if options.plot is None else draw(record, options.plot)
 
 
 def _say(what: str) -> None:

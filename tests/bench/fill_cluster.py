@@ -21,6 +21,7 @@ from raftclient.cluster import MemberStatus
 from raftctl.bench_workloads import WorkloadFailed
 from tests.bench.fill import Kind
 from tests.bench.fill_files import Filled, fill_directories
+from tests.bench.measure import by_role
 
 __all__ = [
     "FilledCluster",
@@ -108,13 +109,9 @@ async def await_in_sync(client: aio.Client, size: int = 3) -> None:
 
 
 def pids_of(nodes: Processes, leader: int) -> dict[str, int]:
-    """Name the processes by what they do."""
-    followers = [node_id for node_id in nodes.ids if node_id != leader]
-    named = {
-        f"follower {number}": nodes.pid(node_id)
-        for number, node_id in enumerate(followers, 1)
-    }
-    return {"client": os.getpid(), "leader": nodes.pid(leader), **named}
+    """Name the processes, and this one, by what they do."""
+    pids = {node_id: nodes.pid(node_id) for node_id in nodes.ids}
+    return {"client": os.getpid(), **by_role(pids, leader)}
 
 
 def resident_bytes(pid: int) -> int:

@@ -18,7 +18,7 @@ from raftctl.bench_loop import drive
 from raftctl.bench_workloads import Workload, WorkloadFailed
 from tests.bench.peers.base import Run
 
-__all__ = ["measure", "quantile", "read_cpu_s"]
+__all__ = ["by_role", "measure", "quantile", "read_cpu_s"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -28,6 +28,18 @@ def read_cpu_s(pid: int) -> float:
     # The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def by_role(pids: Mapping[int, int], leader: int) -> dict[str, int]:
+    """Name the processes of a cluster by what they do.
+
+    Args:
+        pids: By member.
+        leader: One of the members.
+    """
+    followers = [pid for member, pid in pids.items() if member != leader]
+    named = {f"follower {number}": pid for number, pid in enumerate(followers, 1)}
+    return {"leader": pids[leader], **named}
 
 
 async def measure(

@@ -38,6 +38,7 @@ class Options:
         json: Where to write every run, or None.
         plot: Where to draw the comparison, or None.
         records: Earlier records to show instead of measuring.
+        document: Where to put their tables and pictures, or None.
     """
 
     sections: tuple[str, ...]
@@ -49,11 +50,15 @@ class Options:
     json: Path | None
     plot: Path | None
     records: tuple[Path, ...]
+    document: Path | None
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """Read the command line; ends the program if it is wrong."""
-    told = _parser().parse_args(arguments)
+    parser = _parser()
+    told = parser.parse_args(arguments)
+    if told.into is not None and not told.show:
+        parser.error("--into goes with --show")
     names: list[str] = told.only
     rounds, measured_s, warm_up_s = (1, 1.0, 0.2) if told.smoke else (5, 3.0, 1.0)
     return Options(
@@ -66,6 +71,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         json=told.json,
         plot=told.plot,
         records=tuple(told.show or ()),
+        document=told.into,
     )
 
 
@@ -114,6 +120,10 @@ def _parser() -> Parser:
     add(
         "--show", type=Path, nargs="+", metavar="FILE",
         help="measure nothing: show what --json wrote, several as one",
+    )  # fmt: skip
+    add(
+        "--into", type=Path, metavar="FILE",
+        help="with --show: put tables and pictures into a document, at its marks",
     )  # fmt: skip
     return parser
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from cluster.processes import Processes
 from raftclient import RaftError, aio
 from raftctl.bench_run import connected
 from raftctl.bench_workloads import WorkloadFailed
+from tests.bench.fill_cluster import pids_of
 from tests.bench.measure import measure as run_tasks
 from tests.bench.peers.base import Run
 from tests.bench.results import OURS
@@ -122,12 +122,7 @@ class Raftd:
         """Name the processes by what they do."""
         if leader not in self.processes.ids:
             raise WorkloadFailed(f"{what}: no member leads")
-        followers = [node_id for node_id in self.processes.ids if node_id != leader]
-        named = {
-            f"follower {number}": self.processes.pid(node_id)
-            for number, node_id in enumerate(followers, 1)
-        }
-        return {"client": os.getpid(), "leader": self.processes.pid(leader), **named}
+        return pids_of(self.processes, leader)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from tests.bench.results import OURS, Comparison, Results, Spread, Turn
 from tests.bench.sections import table_of
 from tests.bench.tables import table
 
-__all__ = ["comparison_table", "report_of", "run_table"]
+__all__ = ["comparison_table", "footing", "report_of", "run_table"]
 
 _RUN_HEAD: Final = (
     *("workload", "system", "op/s", "range", "p50 ms", "p99 ms"),
@@ -39,7 +39,7 @@ def report_of(record: Record) -> str:
         parts.append(table_of(record.rows))
     if record.left_out:
         parts.append("\n".join(["Not run:", *(f"* {s}" for s in record.left_out)]))
-    parts.append(_footing(record))
+    parts.append(footing(record))
     return "\n\n".join(parts)
 
 
@@ -120,7 +120,8 @@ def _spread(figure: Figure, spread: Spread) -> tuple[str, str]:
             return f"{spread.median / 1000:.2f}", f"{low:.2f} - {high:.2f}"
 
 
-def _footing(record: Record) -> str:
+def footing(record: Record) -> str:
+    """Say how often it was measured, what, and on which machine."""
     on = record.environment
     versions = ", ".join(f"{name} {what}" for name, what in on.versions.items())
     core = "compiled core" if on.is_core_compiled else "no compiled core"

@@ -176,6 +176,7 @@ def test_measures_and_peers_can_be_chosen() -> None:
         ["--json", "/nowhere/at/all.json"],
         ["--plot", "/"],
         ["--round", "3"],
+        ["--into", "performance.md"],
         ["put-64"],
     ],
 )

@@ -214,6 +214,45 @@ def test_the_program_shows_records_and_draws_them(
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_a_document_gets_what_was_measured_and_keeps_the_rest(tmp_path: Path) -> None:
+    made = [*turns(OURS, "put-64", [5, 6]), *turns("etcd", "put-64", [1, 1])]
+    row = SectionRow("sizes", "per key", {"B": 612.0}, "<= 700 B", is_met=True)
+    file, document = tmp_path / "bench.json", tmp_path / "performance.md"
+    file.write_bytes(json_of(structs.replace(record_of(made), rows=(row,))))
+    places = ("comparison", "sizes", "soak", "picture comparison")
+    document.write_text(
+        "# First\n"
+        + "".join(f"<!-- {p} -->\nold {p}\n<!-- end of {p} -->\n" for p in places)
+        + "last\n"
+    )
+    asked = ["--show", str(file), "--plot", str(tmp_path / "bench.svg")]
+
+    for _ in range(2):
+        assert main([*asked, "--into", str(document)]) == 0
+
+    told = document.read_text()
+    assert told.startswith("# First\n")
+    assert told.endswith("last\n")
+    assert told.count("| put-64") == 1
+    assert "| per key |" in told
+    assert "old soak" in told, "nothing was measured of it"
+    assert "old sizes" not in told
+    assert "![bench](bench.svg)" in told
+
+
+def test_what_cannot_be_filled_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, document = tmp_path / "bench.json", tmp_path / "performance.md"
+    file.write_bytes(json_of(record_of([])))
+    document.write_text("no marks")
+
+    assert main(["--show", str(file), "--into", str(document)]) == 2
+    assert "has no place" in capsys.readouterr().err
+    assert main(["--show", str(file), "--into", str(tmp_path / "none.md")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
 def test_in_the_plot_better_is_to_the_right_whatever_is_compared() -> None:
     drawn = [("put-64", 2.0), ("put-1", 0.25), ("put-1", 4.0)]
     made = [

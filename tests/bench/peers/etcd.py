@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from cluster.ports import free_ports
+from tests.bench.measure import by_role
 from tests.bench.peers.base import PeerFailed
 from tests.bench.peers.builds import build_go, need_program
 from tests.bench.peers.driven import Driven, Roles
@@ -105,14 +106,10 @@ class Etcd(Driven):
         leader = await self.servers.until(
             "all servers follow one leader", self._leader, timeout_s=_SERVE_S
         )
-        order = [leader, *(at for at in range(_SIZE) if at != leader)]
-        names = ["leader", *(f"follower {number}" for number in range(1, _SIZE))]
+        pids = {at: self.servers.pid(f"n{at}") for at in range(_SIZE)}
         return Roles(
             leader,
-            {
-                name: self.servers.pid(f"n{at}")
-                for name, at in zip(names, order, strict=True)
-            },
+            by_role(pids, leader),
             # Measured: any other server costs its rates a sixth and more.
             (self._clients[leader],),
         )

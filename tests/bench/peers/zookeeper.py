@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cluster.ports import free_ports
+from tests.bench.measure import by_role
 from tests.bench.peers.builds import build_java, need_file, need_program
 from tests.bench.peers.driven import Driven, Roles
 from tests.bench.peers.program import Order
@@ -92,14 +93,10 @@ class ZooKeeper(Driven):
         leader = await self.servers.until(
             "two servers follow the third", self._leader, timeout_s=_SERVE_S
         )
-        order = [leader, *(at for at in range(_SIZE) if at != leader)]
-        names = ["leader", *(f"follower {number}" for number in range(1, _SIZE))]
+        pids = {at: self.servers.pid(f"n{at + 1}") for at in range(_SIZE)}
         return Roles(
             leader,
-            {
-                name: self.servers.pid(f"n{at + 1}")
-                for name, at in zip(names, order, strict=True)
-            },
+            by_role(pids, leader),
             # Measured: with the others its rates are the same or less.
             (f"{_HOST}:{self._ports[leader]}",),
         )
