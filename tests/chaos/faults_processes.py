@@ -23,6 +23,9 @@ _SERVE_S: Final = 60.0
 """15 are meant; how long it took is not judged on a machine that others use."""
 _REACH_POINT_S: Final = 10.0
 _REACHED_AT_MOST: Final = 20
+#: The state is synced about once a second, with its checkpoints.
+_STATE_SYNCED_AT_MOST: Final = 5
+_STATE_SYNCS: Final = frozenset({Point.BEFORE_STATE_SYNC, Point.AFTER_STATE_SYNC})
 
 
 class _Kill(Fault):
@@ -95,7 +98,9 @@ class _CrashAt(Fault):
             world.expect_end(self._node)
             page = world.pages[self._node]
             self._crashes = page["crashes"]
-            page.crash_at(self.point, rng.randint(1, _REACHED_AT_MOST))
+            often = self.point not in _STATE_SYNCS
+            at_most = _REACHED_AT_MOST if often else _STATE_SYNCED_AT_MOST
+            page.crash_at(self.point, rng.randint(1, at_most))
 
     async def heal(self, world: World) -> None:
         node, self._node = self._node, None
