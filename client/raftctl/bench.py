@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from raftclient import ClusterStatus, aio
 from raftctl.app import App, claimant, pass_app
+from raftctl.bench_plot import Picture
 from raftctl.bench_run import Plan, Row, Said, run_plan
 from raftctl.bench_told import announcement, shown, tell
 from raftctl.bench_workloads import KEYS_PER_TASK, WORKLOADS, WorkloadFailed
@@ -112,9 +114,21 @@ def _prefix(
     metavar="TEXT",
     help="Of all names it uses; nothing else may be there.  [default: a fresh one]",
 )
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="Draw rates over time and latencies into FILE, a .png, .svg or .pdf; also what"
+    " there is after Ctrl-C. Needs pip install 'raftd[plot]'.",
+)
 @pass_app
 def bench(
-    app: App, /, workloads: Sequence[str], prefix: str | None, **given: Any
+    app: App,
+    /,
+    workloads: Sequence[str],
+    prefix: str | None,
+    plot: Path | None,
+    **given: Any,
 ) -> None:
     """Measure the cluster: operations per second, and how long they take.
 
@@ -132,23 +146,58 @@ def bench(
         **given,
     )
     _check_sizes(plan)
-
-    async def work(client: aio.Client) -> tuple[ClusterStatus, list[Row]]:
-        status = await client.status()
-        click.echo(announcement(app, plan, status), err=True)
-        with shown(app, plan) as begun:
-            said = Said(begun, lambda text: click.echo(text, err=True))
-            return status, await run_plan(client, plan, _connector(app), said)
-
+    picture = None
+    if plot is not None:
+        picture = Picture(plot)
+        picture.check(len(plan.workloads))
+    run = _Run(app, plan)
     try:
-        status, rows = app.run(work, new_loop=_new_loop)
+        app.run(run.work, new_loop=_new_loop)
     except WorkloadFailed as error:
         raise Failure(
             f"the cluster does not hold what it acknowledged: {error}; unless somebody"
             " else wrote there, this is a bug: please report it",
             ExitCode.ERROR,
         ) from error
-    tell(app, plan, status, rows)
+    except (KeyboardInterrupt, click.exceptions.Exit, Failure):
+        _draw_what_there_is(run, picture)
+        raise
+    assert run.status is not None, "it was asked for first"
+    tell(app, plan, run.status, run.rows)
+    if picture is not None and picture.draw(plan, run.status, run.rows):
+        app.out.note(f"the picture of it is {picture.name}")
+
+
+class _Run:
+    """One run, and what is known of it however it ended."""
+
+    def __init__(self, app: App, plan: Plan) -> None:
+        self.plan: Final = plan
+        self.rows: Final[list[Row]] = []
+        self.status: ClusterStatus | None = None
+        self._app: Final = app
+
+    async def work(self, client: aio.Client) -> None:
+        self.status = await client.status()
+        click.echo(announcement(self._app, self.plan, self.status), err=True)
+        with shown(self._app, self.plan) as begun:
+            said = Said(begun, lambda text: click.echo(text, err=True))
+            connect = _connector(self._app)
+            await run_plan(client, self.plan, connect, said, self.rows)
+
+
+def _draw_what_there_is(run: _Run, picture: Picture | None) -> None:
+    """Draw a run that ended early, and let nothing hide why it did."""
+    if picture is None or run.status is None:
+        return
+    try:
+        if picture.draw(run.plan, run.status, run.rows):
+            text = f"the picture of what was measured is {picture.name}"
+        else:
+            text = f"nothing was measured, so {picture.name} was not drawn"
+    except Failure as error:
+        text = error.message
+    click.echo(text, err=True)
 
 
 def _check_sizes(plan: Plan) -> None:

@@ -26,6 +26,7 @@ from raftclient import (
     ReservationLost,
     Unavailable,
 )
+from raftctl.bench_timeline import Steps, Timeline
 from raftctl.bench_workloads import Workload, WorkloadFailed
 
 __all__ = ["Latencies", "Load", "drive", "worst"]
@@ -45,6 +46,8 @@ _CLASSES_PER_DOUBLING: Final = 64
 """Each class is 1.1 % wide."""
 _CLASS_MAX: Final = 32 * _CLASSES_PER_DOUBLING
 """Beyond an hour all is one."""
+_CLASSES_PER_BAR: Final = 8
+"""A bar is 9 % wide: enough of them to see two humps, few enough to fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,30 @@ class Latencies:
         for number, count in enumerate(self._counts):
             left -= count
             if left < 0:
-                upper_us = math.exp2((number + 1) / _CLASSES_PER_DOUBLING) - 1.0
-                return min(upper_us / 1e6, self.max_s)
+                return min(_edge_s(number + 1), self.max_s)
         return self.max_s
+
+    def bars(self) -> Steps:
+        """Return which share of them took how many seconds, without empty ends.
+
+        Bars are about equally wide on a logarithmic axis.
+        """
+        total = sum(self._counts)
+        counts = [
+            sum(self._counts[number : number + _CLASSES_PER_BAR])
+            for number in range(0, _CLASS_MAX + 1, _CLASSES_PER_BAR)
+        ]
+        filled = [number for number, count in enumerate(counts) if count]
+        if not filled:
+            return Steps([0.0], [])
+        first, end = filled[0], filled[-1] + 1
+        edges = (_edge_s(number * _CLASSES_PER_BAR) for number in range(first, end + 1))
+        return Steps(list(edges), [count / total for count in counts[first:end]])
+
+
+def _edge_s(number: int) -> float:
+    """Return the span at which a class begins."""
+    return (math.exp2(number / _CLASSES_PER_DOUBLING) - 1.0) / 1e6
 
 
 async def drive(
@@ -96,6 +120,7 @@ async def drive(
     warm_up_s: float,
     measured_s: float,
     record: Callable[[float], None],
+    timeline: Timeline | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Load:
     """Run a prepared workload with all its tasks.
@@ -105,6 +130,7 @@ async def drive(
         warm_up_s: Before the measurement begins.
         measured_s: How long it lasts; what runs then is awaited.
         record: Told the seconds of each operation that is measured.
+        timeline: Told when each ended; complete also when this is cancelled.
         clock: In seconds; finer than a loop's own, which may tick in milliseconds.
 
     Raises:
@@ -129,6 +155,8 @@ async def drive(
             except _PASSING as error:
                 workload.failed(task, error)
                 errors[error.reason] += 1
+                if timeline is not None:
+                    timeline.errors[error.reason] += 1
                 await asyncio.sleep(_AFTER_ERROR_S)
                 now_s = clock()
                 continue
@@ -139,6 +167,8 @@ async def drive(
             if now_s - last_s > pause_s:  # noqa: PLR1730 - max() takes four times as long
                 pause_s = now_s - last_s
             last_s = now_s
+            if timeline is not None:
+                timeline.acknowledge(now_s - begin_s)
             # However slow the machine: one operation that ended counts.
             if now_s < end_s or not operations:
                 operations += 1
@@ -150,6 +180,9 @@ async def drive(
                 group.create_task(run(task))
     except ExceptionGroup as failed:
         raise worst(failed) from None
+    finally:
+        if timeline is not None:
+            timeline.end(clock() - begin_s)
     return Load(operations, max(pause_s, end_s - last_s), errors)
 
 

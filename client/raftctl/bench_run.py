@@ -18,6 +18,7 @@ from typing import Final
 
 from raftclient import NotFound, PreconditionFailed, RaftError, aio
 from raftctl.bench_loop import Latencies, Load, drive
+from raftctl.bench_timeline import Timeline
 from raftctl.bench_workloads import WORKLOADS
 from raftctl.exit_codes import ExitCode, Failure
 
@@ -58,13 +59,21 @@ class Plan:
         return self.warm_up_s + self.measured_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """What one workload came to."""
+    """What one workload came to so far.
+
+    Attributes:
+        name: Of the workload.
+        latencies: Of the operations that were measured.
+        timeline: When they ended.
+        load: What it all came to; None until that is proved.
+    """
 
     name: str
-    load: Load
     latencies: Latencies
+    timeline: Timeline
+    load: Load | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,12 @@ class Said:
 
 
 async def run_plan(
-    client: aio.Client, plan: Plan, connect: Callable[[], aio.Client], said: Said
-) -> list[Row]:
+    client: aio.Client,
+    plan: Plan,
+    connect: Callable[[], aio.Client],
+    said: Said,
+    rows: list[Row],
+) -> None:
     """Run, prove and sweep one workload after the other.
 
     Args:
@@ -90,6 +103,8 @@ async def run_plan(
         plan: What to run.
         connect: Makes a client for the load.
         said: Is told how it goes.
+        rows: Gets one with each load that begins, so that what was measured is there
+            however the run ends.
 
     Raises:
         Failure: The prefix is in use, or nothing was acknowledged.
@@ -98,15 +113,13 @@ async def run_plan(
     """
     await _claim(client, plan.prefix)
     try:
-        rows = [
-            await _run(client, plan, name, connect, said) for name in plan.workloads
-        ]
+        for name in plan.workloads:
+            await _run(client, plan, name, connect, said, rows)
         await sweep(client, f"{plan.prefix}/")
     except BaseException:
         said.note(f"stopped; removing what was written under {plan.prefix}/")
         await _sweep_if_possible(client, plan.prefix, said)
         raise
-    return rows
 
 
 async def _claim(client: aio.Client, prefix: str) -> None:
@@ -134,19 +147,22 @@ async def _run(
     name: str,
     connect: Callable[[], aio.Client],
     said: Said,
-) -> Row:
-    latencies = Latencies()
+    rows: list[Row],
+) -> None:
+    row = Row(name, Latencies(), Timeline(plan.measured_s))
     prefix = f"{plan.prefix}/{name}"
     async with connected(plan.connections, connect) as clients:
         value = b"v" * plan.value_bytes
         workload = WORKLOADS[name](clients, prefix, plan.in_flight, value)
         await workload.prepare()
         said.begun(name)
+        rows.append(row)
         load = await drive(
             workload,
             warm_up_s=plan.warm_up_s,
             measured_s=plan.measured_s,
-            record=latencies.add,
+            record=row.latencies.add,
+            timeline=row.timeline,
         )
         if not load.operations:
             raise Failure(
@@ -155,8 +171,8 @@ async def _run(
                 ExitCode.UNAVAILABLE,
             )
         await workload.verify(client)
+    row.load = load
     await sweep(client, prefix)
-    return Row(name, load, latencies)
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from raftctl.options import OutputFormat
 from raftctl.progress import Bar, progress
 from raftctl.sizes import format_bytes
 
-__all__ = ["announcement", "shown", "tell"]
+__all__ = ["announcement", "cluster_name", "settings_text", "shown", "tell"]
 
 _BESIDES_S: Final = 0.5
 """What a workload takes beside its load, about: to prepare, prove and sweep."""
@@ -41,13 +41,20 @@ def announcement(app: App, plan: Plan, status: ClusterStatus) -> str:
     leader = next((m.name for m in members if m.node_id == status.leader), "nobody")
     total_s = len(plan.workloads) * (plan.workload_s + _BESIDES_S)
     return (
-        f"loading cluster {_cluster_name(status) or status.cluster_id} at"
+        f"loading cluster {cluster_name(status) or status.cluster_id} at"
         f" {app.settings.endpoints} ({_count(len(members), 'member')}, {leader} leads)"
         f" for about {total_s:.0f} s with {', '.join(plan.workloads)}:"
-        f" {plan.in_flight} in flight over {_count(plan.connections, 'connection')},"
-        f" values of {format_bytes(plan.value_bytes)}\n"
+        f" {settings_text(plan)}\n"
         f"its keys, locks and jobs are under {plan.prefix}/ and go at the end, also"
         " after Ctrl-C"
+    )
+
+
+def settings_text(plan: Plan) -> str:
+    """Say with what the cluster is loaded."""
+    return (
+        f"{plan.in_flight} in flight over {_count(plan.connections, 'connection')},"
+        f" values of {format_bytes(plan.value_bytes)}"
     )
 
 
@@ -55,7 +62,8 @@ def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _cluster_name(status: ClusterStatus) -> str:
+def cluster_name(status: ClusterStatus) -> str:
+    """Return the name that its members have for it; empty if none was given."""
     return next((m.cluster_name for m in status.members if m.cluster_name), "")
 
 
@@ -121,7 +129,7 @@ def _document(
 ) -> dict[str, Any]:
     return {
         "cluster_id": status.cluster_id,
-        "cluster": _cluster_name(status),
+        "cluster": cluster_name(status),
         "prefix": plan.prefix,
         "in_flight": plan.in_flight,
         "connections": plan.connections,
@@ -134,6 +142,7 @@ def _document(
 
 def _record(plan: Plan, row: Row) -> dict[str, Any]:
     load, latencies = row.load, row.latencies
+    assert load is not None, "what is told is proved"
     return {
         "name": row.name,
         "operations": load.operations,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +13,7 @@ from cluster.processes import Processes
 from raftclient import InvalidRequest, OutcomeUnknown, RaftError, Unavailable, aio
 from raftctl import bench_loop
 from raftctl.bench_loop import Latencies, drive
+from raftctl.bench_timeline import Pause, Timeline
 from raftctl.bench_workloads import (
     WORKLOADS,
     Gets,
@@ -51,13 +54,18 @@ async def scripted(
 ) -> tuple[_Scripted, bench_loop.Load, list[float]]:
     workload = _Scripted(*steps)
     found: list[float] = []
+    line = Timeline(measured_s)
     load = await drive(
         workload,
         warm_up_s=warm_up_s,
         measured_s=measured_s,
         record=found.append,
+        timeline=line,
         clock=lambda: workload.now_s,
     )
+    assert (line.operations, line.errors) == (load.operations, load.errors)
+    assert line.pauses[0].length_s == load.pause_s
+    assert line.rate == load.operations / line.lasted_s == load.operations / measured_s
     return workload, load, found
 
 
@@ -115,6 +123,106 @@ def test_latencies_are_right_within_two_hundredths() -> None:
     assert Latencies().quantile_s(0.5) == 0.0
     latencies.add(1e9)
     assert latencies.max_s == 1e9, "more than an hour"
+
+
+def test_bars_hold_each_latency_once_and_are_equally_wide_on_a_logarithmic_axis() -> (
+    None
+):
+    latencies = Latencies()
+    for span_s in (0.001, 0.002, 0.002, 1.0):
+        latencies.add(span_s)
+    bars = latencies.bars()
+    assert (bars.values[0], bars.values[-1], sum(bars.values)) == (0.25, 0.25, 1.0)
+    (most,) = (n for n, value in enumerate(bars.values) if value == 0.5)
+    assert bars.edges[0] <= 0.001 < bars.edges[1]
+    assert bars.edges[most] <= 0.002 < bars.edges[most + 1]
+    assert bars.edges[-2] <= 1.0 < bars.edges[-1]
+    for low, high in itertools.pairwise(bars.edges):
+        assert high / low == pytest.approx(2 ** (1 / 8), rel=1e-3)
+    assert Latencies().bars().values == []
+
+
+def timeline_of(measured_s: float, *at_s: float, end_s: float) -> Timeline:
+    line = Timeline(measured_s)
+    for each in at_s:
+        line.acknowledge(each)
+    line.end(end_s)
+    return line
+
+
+def test_rates_are_those_of_each_part_of_the_time() -> None:
+    # 100 a second, 2 s of nothing, 50 a second
+    times = [0.005 + n / 100 for n in range(400)] + [6.01 + n / 50 for n in range(200)]
+    steps = timeline_of(10.0, *times, end_s=10.0).rates(60)
+    assert steps.edges == pytest.approx(range(11))
+    assert steps.values == pytest.approx([100] * 4 + [0] * 2 + [50] * 4)
+    finer = timeline_of(10.0, *times, end_s=10.0).rates(1)
+    assert len(finer.values) == 150, "no more than can be seen"
+
+
+@pytest.mark.parametrize("end_s", [0.001, 0.5, 1.0, 1.234, 59.99])
+def test_rates_of_a_run_that_was_stopped_are_of_what_is_over(end_s: float) -> None:
+    count = 1000
+    times = ((n + 0.5) * end_s / count for n in range(count))
+    line = timeline_of(60.0, *times, end_s=end_s)
+    steps = line.rates(20)
+    assert (steps.edges[0], steps.edges[-1]) == (0.0, end_s)
+    widths_s = [high - low for low, high in itertools.pairwise(steps.edges)]
+    assert min(widths_s) >= widths_s[0] / 2, "the last step is no sliver"
+    operations = sum(
+        value * width_s for value, width_s in zip(steps.values, widths_s, strict=True)
+    )
+    assert operations == pytest.approx(count)
+    assert line.rate == count / end_s
+
+
+def test_the_longest_pauses_are_kept_and_no_more() -> None:
+    chance = random.Random(7)
+    gaps_s = [chance.expovariate(1.0) for _ in range(5000)]
+    times = list(itertools.accumulate(gaps_s))
+    line = timeline_of(6000.0, *times, end_s=times[-1])
+    found = [each.length_s for each in line.pauses]
+    assert found == pytest.approx(sorted(gaps_s, reverse=True)[:16])
+    where = gaps_s.index(max(gaps_s))
+    assert line.pauses[0].begin_s == pytest.approx(times[where - 1])
+
+
+def test_what_was_stopped_before_it_was_measured_is_nothing() -> None:
+    line = timeline_of(10.0, end_s=-3.0)
+    assert (line.lasted_s, line.rate, line.operations) == (0.0, 0.0, 0)
+    assert line.pauses[0] == Pause(0.0, 0.0)
+
+
+async def test_a_load_that_is_cancelled_leaves_its_timeline_complete() -> None:
+    workload = _Scripted(*[1.0] * 5)
+    line = Timeline(100.0)
+    step = workload.step
+
+    async def step_or_hang(task: int) -> None:
+        if workload.now_s == 103.0:
+            workload.now_s = 110.0
+            is_hanging.set()
+            await asyncio.Event().wait()
+        await step(task)
+
+    workload.step = step_or_hang  # type: ignore[method-assign]  # the script ends so
+    is_hanging = asyncio.Event()
+    load = asyncio.create_task(
+        drive(
+            workload,
+            warm_up_s=0.0,
+            measured_s=100.0,
+            record=lambda span_s: None,
+            timeline=line,
+            clock=lambda: workload.now_s,
+        )
+    )
+    await is_hanging.wait()
+    load.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await load
+    assert (line.operations, line.lasted_s) == (3, 10.0)
+    assert line.pauses[0] == Pause(7.0, 3.0)
 
 
 async def _one_more_put(client: aio.Client, prefix: str) -> None:

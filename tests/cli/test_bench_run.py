@@ -11,7 +11,7 @@ import pytest
 from cluster.processes import Processes
 from raftclient import PreconditionFailed, aio
 from raftctl import bench_run
-from raftctl.bench_run import Plan, Said, run_plan, sweep
+from raftctl.bench_run import Plan, Row, Said, run_plan, sweep
 from raftctl.exit_codes import ExitCode, Failure
 
 _START_S = 60.0
@@ -32,7 +32,8 @@ async def test_it_goes_on_over_a_change_of_the_leader(tmp_path: Path) -> None:
                 with contextlib.suppress(PreconditionFailed):  # too slow a machine
                     await client.cluster.transfer()
 
-            rows = await run_plan(
+            rows: list[Row] = []
+            await run_plan(
                 client,
                 plan_of("put", "incr", "lock", "job", measured_s=1.0),
                 lambda: aio.connect(nodes.endpoints, timeout_s=_START_S),
@@ -40,13 +41,20 @@ async def test_it_goes_on_over_a_change_of_the_leader(tmp_path: Path) -> None:
                     lambda name: changes.append(asyncio.create_task(change())),
                     lambda text: None,
                 ),
+                rows,
             )
             await asyncio.gather(*changes)
             assert (await client.status()).raft_term > term, "it changed"
             keys = [key.key async for key in client.range(prefix="")]
     assert [row.name for row in rows] == ["put", "incr", "lock", "job"]
-    assert all(row.load.operations > 0 for row in rows)
-    assert all(row.load.pause_s > 0.0 for row in rows)
+    loads = [row.load for row in rows if row.load is not None]
+    assert len(loads) == len(rows), "all are proved"
+    for row, load in zip(rows, loads, strict=True):
+        line = row.timeline
+        assert 0 < load.operations == line.operations
+        assert load.pause_s > 0.0
+        assert load.pause_s == pytest.approx(line.pauses[0].length_s)
+        assert line.errors == load.errors
     assert keys == [b"any"]
 
 
@@ -54,6 +62,7 @@ async def test_a_cluster_that_dies_is_said_and_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
+    rows: list[Row] = []
     with Processes(tmp_path, size=1) as nodes:
         async with aio.connect(nodes.endpoints, timeout_s=_START_S) as client:
             await client.put("any", "1")
@@ -68,7 +77,11 @@ async def test_a_cluster_that_dies_is_said_and_what_is_left(
                     plan_of("put", measured_s=0.2),
                     lambda: aio.connect(nodes.endpoints, timeout_s=0.2),
                     Said(die, notes.append),
+                    rows,
                 )
+    (row,) = rows
+    assert (row.load, row.timeline.operations) == (None, 0)
+    assert row.timeline.pauses[0].length_s == row.timeline.lasted_s == 0.2
     assert failed.value.exit_code == ExitCode.UNAVAILABLE
     assert notes[0] == "stopped; removing what was written under bench/run/"
     assert "raftctl del --prefix bench/run/" in notes[1]
