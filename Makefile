@@ -167,6 +167,12 @@ previous: ## pack a release for the upgrade tests: REV=commit VERSION=1.2.3
 bench-scale: $(STAMP) ## measure a million keys: checkpoint, new member, restart
 	@$(BIN)/python -m tests.bench.scale $(ARGS)
 
+.PHONY: bench-report
+bench-report: $(STAMP) ## write figures into docs/performance.md: ARGS="a.json b.json"
+	@mkdir -p docs/performance
+	@$(BIN)/python -m tests.bench --show $(ARGS) --into docs/performance.md \
+	    --plot docs/performance/bench.svg
+
 .PHONY: bench-smoke
 bench-smoke: $(STAMP) ## measure, seconds long: that it runs, and the cost per put
 	@$(BIN)/python -m tests.bench --smoke $(ARGS)
@@ -178,5 +184,5 @@ docker: $(STAMP) ## build the image, run three containers, prove them, take them
 .PHONY: clean
 clean: ## remove everything that make can make again
 	@rm -rf .venv .raftd dist build .mypy_cache .ruff_cache .pytest_cache \
-	    .hypothesis .import_linter_cache .bench bench.json bench.svg
+	    .hypothesis .import_linter_cache .bench bench.json bench.svg bench-*.svg
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,12 @@ from tests.bench.environment import environment_of
 from tests.bench.options import Options, parse
 from tests.bench.parts import RATES, run_part
 from tests.bench.plots import draw
-from tests.bench.programs import EXIT_FAILED, EXIT_INTERRUPTED, tell_failure
+from tests.bench.programs import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    sigterm_as_ctrl_c,
+    tell_failure,
+)
 from tests.bench.record import Record, RecordError, json_of, read_records
 from tests.bench.report import report_of
 from tests.bench.rounds import Outcome, Plan, run_plan
@@ -34,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     options = parse(arguments)
     if not options.records:
-        return _measure(options)
+        with sigterm_as_ctrl_c():
+            return _measure(options)
     try:
         record = read_records(options.records)
     except RecordError as error:

@@ -1,17 +1,19 @@
 """The longer measurements as programs: what they print, write and end with.
 
 Rules: rows are written whenever there is one more, so that what ends early, by Ctrl-C
-or because something does not work, has told what it measured. A record of rows is a
-record as ``make bench`` writes it, and ``--show`` reads both.
+or because something does not work, has told what it measured. SIGTERM is as Ctrl-C. A
+record of rows is a record as ``make bench`` writes it, and ``--show`` reads both.
 
 Source: PERFORMANCE.md (the harness writes ``bench.json``).
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,13 @@ from tests.bench.peers.base import PeerFailed
 from tests.bench.record import Record, json_of
 from tests.bench.sections import Keep, Say, SectionRow, table_of
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "run_program", "tell_failure"]
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "run_program",
+    "sigterm_as_ctrl_c",
+    "tell_failure",
+]
 
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -53,7 +61,8 @@ def run_program(
 
     code = 0
     try:
-        measure(_say, keep)
+        with sigterm_as_ctrl_c():
+            measure(_say, keep)
     except (WorkloadFailed, PeerFailed) as failed:
         tell_failure(failed)
         code = EXIT_FAILED
@@ -62,6 +71,18 @@ def run_program(
     if rows:
         print(table_of(rows))
     return code
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM end what is done as Ctrl-C does: with all that it started."""
+    before = signal.signal(
+        signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tell_failure(failed: Exception) -> None:

@@ -82,6 +82,17 @@ def test_what_was_measured_is_told_however_it_ends(
     assert told.err == ("error: lost\n" if code == 1 else "")
 
 
+def test_sigterm_ends_a_measurement_as_ctrl_c_does(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+
+    def measure(_say: Say, keep: Keep) -> None:
+        keep(_ROWS)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert run_program(measure, file) == 130
+    assert read_records([file]).rows == tuple(_ROWS)
+
+
 def test_runs_are_added_to_those_of_a_file(tmp_path: Path) -> None:
     row = SectionRow("failover", "leader killed: raftd", samples={"pause s": [0.5]})
     file = tmp_path / "rows.json"
@@ -123,7 +134,8 @@ def test_ctrl_c_leaves_no_process_and_no_folder_behind(tmp_path: Path) -> None:
         assert "peak" in told, "the cluster is up and loaded"
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    assert file.exists()
+    assert list(tmp_path.glob("raftd-bench-*")) == []
     left = [
         command
         for path in Path("/proc").glob("[0-9]*/cmdline")
