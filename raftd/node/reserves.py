@@ -2,7 +2,8 @@
 
 Rules: a waiting reserve is proposed only when a job is ready for it, first come first
 served; an empty answer leaves no trace, so it may be asked again under its number. On
-step-down all are answered at once.
+step-down all are answered at once. A turn looks at the queues that have changed and at
+the deadlines that are over, and at nobody else who waits.
 
 Source: SEMANTICS.md section 6 (Reserve).
 """
@@ -10,10 +11,12 @@ Source: SEMANTICS.md section 6 (Reserve).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from heapq import heapify, heappop, heappush
+from typing import Final, TypeVar
 
 import msgspec
 
+from raftd.node.reserve_lines import Lines
 from raftd.node.service import Answered, AnswerSink
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
@@ -24,6 +27,9 @@ __all__ = ["Reserves"]
 _NOTHING: Final = JobsReserved(())
 
 _WAITING_MAX: Final = 100_000
+
+_GARBAGE_MIN: Final = 64
+"""So many deadlines of reserves that no longer wait are kept at least."""
 
 
 class Reserves:
@@ -42,9 +48,13 @@ class Reserves:
         """
         self._machine: Final = machine
         self._submit: Final = submit
-        self._parked: dict[_Wait, None] = {}
-        self._proposed: Final[dict[_Wait, None]] = {}
-        self._asked: Final[dict[str, int]] = {}
+        self._lines: Final[Lines[_Wait]] = Lines(machine)
+        self._parked: Final[dict[int, _Wait]] = {}
+        self._number = 0
+        self._deadlines: list[tuple[int, int]] = []
+        """A heap of (deadline, number); garbage if nobody is parked by the number."""
+        self._by_sink: Final[dict[AnswerSink, dict[_Wait, None]]] = {}
+        self._by_lease: Final[dict[int, dict[_Wait, None]]] = {}
 
     def offer(
         self,
@@ -54,7 +64,7 @@ class Reserves:
         tag: int,
         deadline_ms: int | None,
     ) -> bool:
-        """Take in a reserve that may wait; False if too many do.
+        """Take in a reserve that may wait; False if too many do, or it names no queue.
 
         Args:
             request: The sealed command.
@@ -63,89 +73,104 @@ class Reserves:
             tag: Under this tag.
             deadline_ms: On the monotonic clock; None = for ever.
         """
-        if len(self._parked) >= _WAITING_MAX:
+        if len(self._parked) >= _WAITING_MAX or not command.queues:
             return False
         wait = _Wait(self, request, command, sink, tag, deadline_ms)
-        self._parked[wait] = None
+        self._by_sink.setdefault(sink, {})[wait] = None
+        self._by_lease.setdefault(command.lease, {})[wait] = None
+        names = wait.names
+        if len(names) == 1 and self._lines.is_free(wait, names[0]):
+            self._propose(wait, names[0])
+        else:
+            self._park(wait)
         return True
 
     def poke(self) -> None:
         """Propose the first waits for which something is ready."""
-        if not self._parked:
-            return
-        queues, revision = self._machine.queues, self._machine.revision
-        ready_by_queue: dict[str, int] = {}
-        for wait in list(self._parked):
-            if wait.empty_revision == revision:
-                continue  # nothing was for it, and nothing has changed since
-            command = wait.command
-            names = tuple([name for name, _ in command.queues])
-            if not queues.has_ready(names, command.types):
-                continue
-            for queue in names:
-                left = ready_by_queue.get(queue)
-                if left is None:
-                    left = queues.ready_count(queue) - self._asked.get(queue, 0)
-                if left > 0:
-                    ready_by_queue[queue] = left - command.jobs_max
-                    self._propose(wait, queue)
-                    break
-                ready_by_queue[queue] = left
+        for name in self._lines.take_due():
+            for wait in self._lines.next(name):
+                if wait.number:  # else the answer to another has ended it
+                    self._unpark(wait)
+                    self._propose(wait, name)
+
+    def _park(self, wait: _Wait) -> None:
+        self._number += 1
+        wait.number = self._number
+        self._parked[wait.number] = wait
+        self._lines.join(wait)
+        if wait.deadline_ms is not None:
+            heappush(self._deadlines, (wait.deadline_ms, wait.number))
+            if len(self._deadlines) > 2 * len(self._parked) + _GARBAGE_MIN:
+                self._sweep()
+
+    def _unpark(self, wait: _Wait) -> None:
+        del self._parked[wait.number]
+        self._lines.leave(wait)
+        wait.number = 0
+
+    def _sweep(self) -> None:
+        """Drop the deadlines that nobody waits for any more."""
+        parked = self._parked
+        self._deadlines = [due for due in self._deadlines if due[1] in parked]
+        heapify(self._deadlines)
 
     def _propose(self, wait: _Wait, queue: str) -> None:
-        del self._parked[wait]
-        self._proposed[wait] = None
         wait.asked_queue = queue
-        self._asked[queue] = self._asked.get(queue, 0) + wait.command.jobs_max
+        self._lines.ask(wait, queue)
         self._submit(wait.request, wait, wait.tag)
 
     def answered(self, wait: _Wait, answered: Answered) -> bool:
         """Take the answer to a proposed wait; False if there is nothing to pass on."""
-        del self._proposed[wait]
-        queue = wait.asked_queue
-        left = self._asked[queue] - wait.command.jobs_max
-        if left > 0:
-            self._asked[queue] = left
+        self._lines.unask(wait, wait.asked_queue)
+        if answered.answer != _NOTHING:
+            self._forget(wait)
+            return True
+        wait.empty_revision = answered.revision
+        if wait.is_dropped:
+            self._forget(wait)
         else:
-            del self._asked[queue]
-        if answered.answer == _NOTHING:
-            wait.empty_revision = answered.revision
-            if not wait.is_dropped:
-                self._parked[wait] = None
-            return False
-        return True
+            self._park(wait)
+        return False
+
+    def _forget(self, wait: _Wait) -> None:
+        """Let go of one that stands in no line."""
+        _discard(self._by_sink, wait.sink, wait)
+        _discard(self._by_lease, wait.command.lease, wait)
+
+    def _end(self, wait: _Wait, answer: JobsReserved | Refusal) -> None:
+        self._unpark(wait)
+        self._forget(wait)
+        wait.sink.answer(wait.tag, Answered(answer, self._machine.revision))
+        wait.sink.flush()
 
     def expire(self, monotonic_ms: int) -> None:
         """Answer the waits that are over with nothing."""
-        for wait in [
-            wait
-            for wait in self._parked
-            if wait.deadline_ms is not None and wait.deadline_ms <= monotonic_ms
-        ]:
-            del self._parked[wait]
-            wait.sink.answer(wait.tag, Answered(_NOTHING, self._machine.revision))
-            wait.sink.flush()
+        while self._deadlines and self._deadlines[0][0] <= monotonic_ms:
+            wait = self._parked.get(heappop(self._deadlines)[1])
+            if wait is not None:
+                self._end(wait, _NOTHING)
 
     def refuse_all(self, refusal: Refusal) -> None:
         """Answer all at once: this member no longer leads."""
-        parked, self._parked = self._parked, {}
-        for wait in parked:
-            wait.sink.answer(wait.tag, Answered(refusal, self._machine.revision))
-            wait.sink.flush()
+        for wait in list(self._parked.values()):
+            self._end(wait, refusal)
 
     def drop(self, sink: AnswerSink) -> None:
         """Forget the waits of a sink that is gone."""
-        for wait in [wait for wait in self._parked if wait.sink is sink]:
-            del self._parked[wait]
-        for wait in self._proposed:
-            if wait.sink is sink:
+        for wait in list(self._by_sink.get(sink, ())):
+            if wait.number:
+                self._unpark(wait)
+                self._forget(wait)
+            else:
                 wait.is_dropped = True
 
     def leases_closed(self, leases: Sequence[int]) -> None:
         """Have apply say why a wait whose lease ended cannot be served."""
-        closed = dict.fromkeys(leases)
-        for wait in [wait for wait in self._parked if wait.command.lease in closed]:
-            self._propose(wait, wait.command.queues[0][0])
+        for lease in leases:
+            for wait in list(self._by_lease.get(lease, ())):
+                if wait.number:
+                    self._unpark(wait)
+                    self._propose(wait, wait.names[0])
 
     def __len__(self) -> int:
         """Return how many reserves wait."""
@@ -163,9 +188,13 @@ class _Wait:
         "deadline_ms",
         "empty_revision",
         "is_dropped",
+        "jobs_max",
+        "names",
+        "number",
         "request",
         "sink",
         "tag",
+        "types",
     )
 
     def __init__(
@@ -183,6 +212,10 @@ class _Wait:
         self.sink = sink
         self.tag = tag
         self.deadline_ms = deadline_ms
+        self.names = tuple(dict.fromkeys([name for name, _ in command.queues]))
+        self.types = command.types
+        self.jobs_max = command.jobs_max
+        self.number = 0
         self.asked_queue = ""
         self.empty_revision = -1
         self.is_dropped = False
@@ -202,3 +235,13 @@ class _Wait:
     def close(self, refusal: Refusal) -> None:
         """Pass it on."""
         self.sink.close(refusal)
+
+
+_K = TypeVar("_K")
+
+
+def _discard(index: dict[_K, dict[_Wait, None]], key: _K, wait: _Wait) -> None:
+    waits = index[key]
+    del waits[wait]
+    if not waits:
+        del index[key]

@@ -8,6 +8,7 @@ from raftd.statemachine.schema.base import Reason
 from raftd.statemachine.schema.jobs import (
     JobsReserved,
     JobState,
+    ReleaseJob,
     ReserveJobs,
     SavepointJob,
 )
@@ -148,7 +149,6 @@ def test_a_paused_queue_gives_nothing_but_takes_everything(q: QueueHarness) -> N
     later = q.add()
     assert q.reserve() == []
     assert q.queues.ready_count(Q) == 0
-    assert not q.queues.has_ready((Q,))
     assert q.stats().is_paused
     q.complete(running)
     q.do(PauseQueue(Q, is_paused=False))
@@ -169,13 +169,49 @@ def test_no_more_jobs_are_out_than_the_queue_allows(q: QueueHarness) -> None:
 
 
 def test_readiness_is_known_without_a_reserve(q: QueueHarness) -> None:
-    assert not q.queues.has_ready((Q,))
+    assert q.queues.ready_count(Q) == 0
     q.add(type="mail")
-    assert q.queues.has_ready(("other", Q))
-    assert q.queues.has_ready((Q,), ("mail",))
-    assert not q.queues.has_ready((Q,), ("web",))
-    assert q.queues.ready_count(Q) == 1
+    q.add(type="mail")
+    q.add(type="post")
+    assert q.queues.ready_count(Q) == 3
+    assert q.queues.ready_count(Q, ("mail",)) == 2
+    assert q.queues.ready_count(Q, ("mail", "post")) == 3
+    assert q.queues.ready_count(Q, ("web",)) == 0
     assert q.queues.ready_count("other") == 0
+    q.configure(concurrency_max=1)
+    assert q.queues.ready_count(Q, ("mail",)) == 1
+
+
+def test_an_awaited_queue_is_noted_whenever_it_may_have_more(q: QueueHarness) -> None:
+    awaited = q.queues.awaited
+    q.configure(concurrency_max=1)
+    q.add()
+    assert not awaited.take()
+    awaited.add(Q)
+    assert not awaited.take()
+    q.add()
+    assert list(awaited.take()) == [Q]
+    assert not awaited.take()
+    held = q.take()
+    assert not awaited.take()
+    q.complete(held)
+    assert list(awaited.take()) == [Q]
+    held = q.take()
+    q.do(ReleaseJob(held.id, held.token))
+    assert list(awaited.take()) == [Q]
+    q.do(PauseQueue(Q, is_paused=True))
+    awaited.take()
+    q.do(PauseQueue(Q, is_paused=False))
+    assert list(awaited.take()) == [Q]
+    q.configure(concurrency_max=2)
+    assert list(awaited.take()) == [Q]
+    q.add(delay_ms=500)
+    assert not awaited.take()
+    q.wait(500)
+    assert list(awaited.take()) == [Q]
+    awaited.discard(Q)
+    q.add()
+    assert not awaited.take()
 
 
 @pytest.mark.parametrize(

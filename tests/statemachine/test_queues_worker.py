@@ -344,7 +344,7 @@ def test_a_given_back_job_frees_its_worker_and_its_place(q: QueueHarness) -> Non
     q.configure(concurrency_max=1)
     q.add()
     held = q.take()
-    assert not q.queues.has_ready((Q,))
+    assert not q.queues.ready_count(Q)
     q.do(ReleaseJob(held.id, held.token))
-    assert q.queues.has_ready((Q,))
+    assert q.queues.ready_count(Q) == 1
     assert q.machine.leases.attachments(q.session) == []

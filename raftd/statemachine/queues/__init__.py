@@ -20,6 +20,7 @@ from raftd.statemachine.context import Context
 from raftd.statemachine.loading import pop_in_steps
 from raftd.statemachine.module import EndReason, Handlers, LeaseKeeper, Module
 from raftd.statemachine.queues.audit import audit_jobs, jobs_bytes
+from raftd.statemachine.queues.awaited import Awaited
 from raftd.statemachine.queues.deadlines import Deadlines
 from raftd.statemachine.queues.enqueue import Enqueue
 from raftd.statemachine.queues.jobs import Job, encode_job
@@ -109,6 +110,11 @@ class Queues(Module):
             DeleteQueue: operate.delete,
         }
 
+    @property
+    def awaited(self) -> Awaited:
+        """Who outside waits for which queue."""
+        return self._table.awaited
+
     # --- what fences and compares ask ------------------------------------------
 
     def holds_reservation(self, job: int, token: int) -> bool:
@@ -160,13 +166,9 @@ class Queues(Module):
         """Return how many jobs of a queue have not ended; 0 for an unknown one."""
         return self._queries.depth(name)
 
-    def ready_count(self, name: str) -> int:
-        """Return how many jobs of a queue could be handed out now."""
-        return self._queries.ready_count(name)
-
-    def has_ready(self, names: tuple[str, ...], types: tuple[str, ...] = ()) -> bool:
-        """Tell whether a reserve of these queues and types would get a job now."""
-        return self._reserve.has_ready(names, types)
+    def ready_count(self, name: str, types: tuple[str, ...] = ()) -> int:
+        """Return how many jobs of a queue (and of these types) could be had now."""
+        return self._queries.ready_count(name, types)
 
     def refill(self, kept: JobsReserved) -> JobsReserved:
         """Find the payloads of a kept answer again; see ``Reserve.refill``."""

@@ -196,10 +196,12 @@ class Queries:
         queue = self._table.find_queue(name)
         return 0 if queue is None else queue.depth
 
-    def ready_count(self, name: str) -> int:
-        """Return how many jobs of a queue could be handed out now."""
+    def ready_count(self, name: str, types: tuple[str, ...]) -> int:
+        """Return how many jobs of a queue and of these types a reserve could get."""
         queue = self._table.queues.get(name)
-        return 0 if queue is None else queue.slots
+        if queue is None:
+            return 0
+        return min(queue.slots, queue.ready.count(types)) if types else queue.slots
 
     def _oldest_ready_ms(self, queue: Queue) -> int | None:
         oldest = queue.ready.oldest()

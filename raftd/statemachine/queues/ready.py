@@ -70,6 +70,11 @@ class ReadyJobs:
                 return lane.first()
         return self._first_of_all()
 
+    def count(self, types: tuple[str, ...]) -> int:
+        """Return how many jobs of these types are ready."""
+        lanes = self._lanes
+        return sum(len(lanes[type_]) for type_ in types if type_ in lanes)
+
     def oldest(self) -> int | None:
         """Return the lowest id of all ready jobs, whatever their priority."""
         found: list[int] = []

@@ -110,16 +110,6 @@ class Reserve:
             jobs.append(_answer(job) if job is not None and is_held else bare)
         return JobsReserved(tuple(jobs))
 
-    def has_ready(self, names: tuple[str, ...], types: tuple[str, ...]) -> bool:
-        """Tell whether a reserve of these queues and types would get a job now."""
-        for name in names:
-            queue = self._table.queues.get(name)
-            if queue is None or not queue.slots:
-                continue
-            if not types or queue.ready.first(types) is not None:
-                return True
-        return False
-
     def _sources(self, command: ReserveJobs) -> list[_Source]:
         queues, types = self._table.queues, command.types
         sources: list[_Source] = []

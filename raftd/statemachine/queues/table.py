@@ -20,6 +20,7 @@ import msgspec
 from raftd.statemachine.context import Context
 from raftd.statemachine.events import JobEvent
 from raftd.statemachine.loading import in_steps
+from raftd.statemachine.queues.awaited import Awaited
 from raftd.statemachine.queues.groups import Groups
 from raftd.statemachine.queues.jobs import (
     Job,
@@ -78,6 +79,7 @@ class JobTable:
         self.by_client_id: dict[str, int] = {}
         self.by_token: dict[int, int] = {}
         """Reserved jobs."""
+        self.awaited: Final = Awaited()
 
     # --- reads -----------------------------------------------------------------
 
@@ -120,6 +122,7 @@ class JobTable:
         self.context.rev()
         self.context.mark(Table.QUEUES, queue.name)
         self.context.journal.attribute(queue, attribute)
+        self.awaited.stir(queue.name)
 
     def count(self, queue: Queue, total: Total) -> None:
         """Count one more of what a queue counts since it was made."""
@@ -204,6 +207,7 @@ class JobTable:
         queue.counts[state] += 1
         if state is _READY:
             queue.ready.add(order_of(job), job.type)
+            self.awaited.stir(queue.name)
         elif state is _RESERVED:
             self.by_token[job.token] = job.id
         elif is_final(state):
@@ -219,6 +223,7 @@ class JobTable:
             queue.ready.remove(order_of(job), job.type)
         elif state is _RESERVED:
             del self.by_token[job.token]
+            self.awaited.stir(queue.name)  # its slot is free
         elif is_final(state):
             queue.kept(state).remove(kept_key(job))
             return
