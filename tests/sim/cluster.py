@@ -22,11 +22,13 @@ from tests.sim.invariants import Invariants
 from tests.sim.network import Network
 from tests.sim.node import SimNode
 from tests.sim.options import Options
-from tests.sim.world import World
+from tests.sim.world import SimFailure, World
 
 __all__ = ["Cluster", "record_of"]
 
 _HOP_US: Final = 2000
+_LEVEL_BEFORE: Final = 1
+"""Of the release that knew of no changes of members, and of no snapshots."""
 
 
 def record_of(node_id: int, name: str = "") -> MemberRecord:
@@ -48,9 +50,15 @@ class Cluster:
         self.nodes: Final[dict[int, SimNode]] = {}
         self._disks: Final[dict[int, Disk]] = {}
         self.is_calm = False
+        self._leaving: Final[dict[int, None]] = {}
+        """Who was to be removed or replaced: what he can tell does not count."""
         self.on_made: Callable[[SimNode], None] = lambda _: None
         ids = range(1, options.size + 1)
-        self._first_roster: Final = first_roster(ids, map(record_of, ids))
+        if options.upgrade_us and options.is_managed:
+            self.network.levels.update(dict.fromkeys(ids, _LEVEL_BEFORE))
+        # The release before stored who the members are, and nothing of them.
+        records = () if self.network.levels else map(record_of, ids)
+        self._first_roster: Final = first_roster(ids, records)
         invariants.configs.begin(self._first_roster)
         for node_id in ids:
             self.make(node_id)
@@ -105,6 +113,29 @@ class Cluster:
                 node.crash()
             node.disk.close()
 
+    # --- upgrades -------------------------------------------------------------------
+
+    def start_upgrades(self) -> None:
+        """Upgrade those of the release before, one after the other."""
+        for place, node_id in enumerate(self.network.levels, 1):
+            at_us = place * self._options.upgrade_us
+            self._world.after(at_us, f"upgrade n{node_id}", self._upgrade, node_id)
+
+    def end_upgrades(self) -> None:
+        """Upgrade at once who is left."""
+        for node_id in list(self.network.levels):
+            self._upgrade(node_id)
+
+    def _upgrade(self, node_id: int) -> None:
+        if self.network.levels.pop(node_id, None) is None:
+            return
+        node = self.nodes[node_id]
+        if node.replica is not None:
+            node.crash()
+            node.start()
+
+    # --- members --------------------------------------------------------------------
+
     def _is_barred(self, node: SimNode, src: int) -> bool:
         """Tell whether a node does not listen to somebody, and has told it so."""
         replica = node.replica
@@ -119,7 +150,16 @@ class Cluster:
 
     def _on_roster(self, roster: Roster) -> None:
         """Make the nodes that were added; those that ask start them."""
-        for member in roster.membership.members:
+        membership = roster.membership
+        self._leaving.update(
+            dict.fromkeys(record.replaces for record in roster.members)
+        )
+        self._leaving.update(dict.fromkeys(membership.outgoing))
+        for member in membership.members:
+            if member in self.network.levels and member not in self._leaving:
+                raise SimFailure(
+                    f"members change, and n{member} is of a release that cannot tell"
+                )
             if member not in self.nodes:
                 self._world.after(0, f"join n{member}", self._join, member)
 

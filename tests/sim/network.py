@@ -18,6 +18,7 @@ import msgspec
 
 from raftd.consensus.messages import Append, Message
 from raftd.consensus.types import NodeId
+from raftd.node.roster import LEVEL
 from tests.sim.options import Options
 from tests.sim.world import World
 
@@ -49,12 +50,18 @@ class Network:
         self._past: Final[list[_Packet]] = []
         self._last_us: Final[dict[tuple[int, int], int]] = {}
         self.running: Final[dict[int, None]] = {}
+        self.levels: Final[dict[int, int]] = {}
+        """What nodes can do that are not of the newest release."""
         self.is_calm = False
         """Healed: quick, in order, and nothing is lost."""
 
     def block(self, src: int, dst: int) -> None:
         """Cut one direction of one link."""
         self._blocked[src, dst] = None
+
+    def level(self, node_id: int) -> int:
+        """Tell what a node's release can do."""
+        return self.levels.get(node_id, LEVEL)
 
     def is_open(self, a: int, b: int) -> bool:
         """Tell whether a link is cut in neither direction, and both ends run."""

@@ -79,6 +79,9 @@ class Options:
     goodbye: float = 0
     here: float = 0
     """How many of the small appends are made durable on the node's own loop."""
+    upgrade_us: int = 0
+    """All begin with the release before, and are upgraded so far apart; 0: none is.
+    Only where the production manager plans changes."""
     files: str = "model"
     """``real``: the production stores on files."""
 

@@ -30,7 +30,6 @@ from tests.sim.ports import (
     PeerPort,
     SimClock,
     StatePort,
-    shown_by,
 )
 from tests.sim.watcher import WatchedCore, Watcher
 
@@ -121,7 +120,7 @@ class Parts:
         return Members(
             self.driver.replica,
             self._peers,
-            shown_by(self._peers.node_id),
+            self._peers.shown_by_itself(),
             options.settings(),
             farewell=farewell,
             wake=self.driver.wake,

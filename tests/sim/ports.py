@@ -29,7 +29,6 @@ from raftd.consensus.types import Index, NodeId, Term
 from raftd.node.errors import LinkLost
 from raftd.node.member_sight import Shown
 from raftd.node.ports import DiskLook
-from raftd.node.roster import LEVEL
 from raftd.storage.chunks import Row, pack, unpack
 from raftd.storage.types import CheckpointMeta, InstallMark, Sizes
 from tests.sim.clock import NodeClock
@@ -46,7 +45,6 @@ __all__ = [
     "PeerPort",
     "SimClock",
     "StatePort",
-    "shown_by",
 ]
 
 _BALLAST_BYTES: Final = 4000
@@ -270,12 +268,18 @@ class PeerPort:
         return self._network.is_open(self.node_id, peer)
 
     def level(self, peer: NodeId) -> int:
-        """Tell what a peer can do: the same as everybody."""
-        return LEVEL if self.is_up(peer) else 0
+        """Tell what a peer can do."""
+        return self._network.level(peer) if self.is_up(peer) else 0
 
     def shown(self, peer: NodeId) -> Shown | None:
         """Return what a peer says of itself on a link that is up."""
-        return shown_by(peer) if self.is_up(peer) else None
+        if not self.is_up(peer):
+            return None
+        return _shown(peer, self._network.level(peer))
+
+    def shown_by_itself(self) -> Shown:
+        """Return what this node says of itself."""
+        return _shown(self.node_id, self._network.level(self.node_id))
 
     async def call(self, peer: NodeId, request: bytes, timeout_s: float) -> bytes:
         """Ask a peer.
@@ -302,10 +306,10 @@ class PeerPort:
         raise AssertionError(f"served by {handler}")
 
 
-def shown_by(node_id: int) -> Shown:
+def _shown(node_id: int, level: int) -> Shown:
     """Return what a node says of itself."""
     incarnation = node_id.to_bytes(16, "big")
-    return Shown(incarnation, LEVEL, f"p{node_id}", f"c{node_id}", f"n{node_id}")
+    return Shown(incarnation, level, f"p{node_id}", f"c{node_id}", f"n{node_id}")
 
 
 class SimClock:

@@ -142,6 +142,7 @@ class Simulation:
         core = self._choose_core()
         world.note(f"heal {[node.node_id for node in core]}")
         self.faults.heal(core)
+        self.cluster.end_upgrades()
         self._recover(core)
         self.faults.heal_rest()
         self._await(self._is_at_rest_with_all, "all together")
@@ -184,6 +185,7 @@ class Simulation:
             node.start()
         for client in self.clients:
             client.start()
+        self.cluster.start_upgrades()
         if self._script is not None:
             self.faults.follow(self._script.actions)
             self.changes.follow(self._script.actions)

@@ -56,6 +56,7 @@ def widen(options: Options, rng: Random) -> Options:
         lockers=rng.choice([0, 0, 2, 4]),
         goodbye=rng.choice([0, 0, 0.01, 0.05]),
         here=rng.choice([0, 0.5, 0.9]),
+        upgrade_us=rng.choice([0, 0, 0, election_us, 10 * election_us]),
     )
 
 
