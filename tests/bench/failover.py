@@ -27,7 +27,7 @@ import uvloop
 from cluster.processes import Processes
 from tests.bench.arguments import Parser, count_up_to, file_to_write
 from tests.bench.failover_ours import GroundNodes, Ours
-from tests.bench.peers.base import PeerMissing
+from tests.bench.peers.base import PeerFailed, PeerMissing
 from tests.bench.peers.etcd import Etcd
 from tests.bench.programs import run_program
 from tests.bench.record import RecordError, read_records
@@ -68,7 +68,9 @@ class Plan:
 
 Pauses = dict[str, list[float]]
 """Seconds of each run so far, by system."""
-_Told = Callable[[Pauses], None]
+_Notes = dict[str, str]
+_Tell = Callable[[Pauses, _Notes], None]
+"""Is told all runs so far, and why there are none or no more of a system."""
 
 
 class _System(Protocol):
@@ -98,7 +100,6 @@ async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
 
     Raises:
         WorkloadFailed: Ours lost a write, or acknowledged none.
-        PeerFailed: etcd did.
     """
     found: dict[str, list[SectionRow]] = {}
 
@@ -107,8 +108,8 @@ async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
 
     for fault in plan.faults:
 
-        def tell(pauses: Pauses, fault: str = fault) -> None:
-            found[fault] = _rows(fault, pauses)
+        def tell(pauses: Pauses, notes: _Notes, fault: str = fault) -> None:
+            found[fault] = _rows(fault, pauses, notes)
             keep(rows())
 
         lose_leaders = _killed if fault == _KILLED else _cut
@@ -116,12 +117,15 @@ async def run(plan: Plan, say: Say, keep: Keep = forget) -> list[SectionRow]:
     return rows()
 
 
-def _rows(fault: str, pauses: Pauses) -> list[SectionRow]:
-    if not pauses:
-        return [SectionRow(_SECTION, fault, note=why_no_ground())]
+def _rows(fault: str, pauses: Pauses, notes: _Notes) -> list[SectionRow]:
     return [
-        SectionRow(_SECTION, f"{fault}: {name}", samples={_PAUSE: found})
-        for name, found in pauses.items()
+        SectionRow(
+            _SECTION,
+            f"{fault}: {name}",
+            note=notes.get(name, ""),
+            samples={_PAUSE: pauses.get(name, [])},
+        )
+        for name in dict.fromkeys([*pauses, *notes])
     ]
 
 
@@ -133,18 +137,19 @@ def merge(before: Sequence[SectionRow], rows: Sequence[SectionRow]) -> list[Sect
         samples.setdefault(row.name, []).extend(row.samples.get(_PAUSE, ()))
         notes[row.name] = row.note
     return [
-        _told(name, pauses, samples.get(name.replace(_OURS, _ETCD), []))
+        _told(name, pauses, samples.get(name.replace(_OURS, _ETCD), []), notes[name])
         if pauses
         else SectionRow(_SECTION, name, note=notes[name])
         for name, pauses in samples.items()
     ]
 
 
-def _told(name: str, pauses: list[float], theirs: list[float]) -> SectionRow:
+def _told(name: str, pauses: list[float], theirs: list[float], note: str) -> SectionRow:
     figures = {"runs": float(len(pauses))} | spread(pauses, "s")
+    samples = {_PAUSE: pauses}
     is_ours = name.endswith(_OURS)
     if not is_ours or not theirs:
-        return SectionRow(_SECTION, name, figures, samples={_PAUSE: pauses})
+        return SectionRow(_SECTION, name, figures, note=note, samples=samples)
     share = statistics.median(pauses) / statistics.median(theirs)
     has_goal = name.startswith(_KILLED)
     return SectionRow(
@@ -153,32 +158,34 @@ def _told(name: str, pauses: list[float], theirs: list[float]) -> SectionRow:
         figures | {"p50 / etcd's": share},
         goal=f"<= {_SHARE_MAX}x" if has_goal else "",
         is_met=share <= _SHARE_MAX if has_goal else None,
-        samples={_PAUSE: pauses},
+        note=note,
+        samples=samples,
     )
 
 
 # --- killed --------------------------------------------------------------------------
 
 
-async def _killed(plan: Plan, say: Say, tell: _Told) -> None:
+async def _killed(plan: Plan, say: Say, tell: _Tell) -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(_folder()))
         ours = Ours(Processes(folder / _OURS))
         stack.push_async_callback(ours.stop)
         await ours.start()
-        entrants = [_Entrant(_OURS, ours, ours.kill_leader)]
-        etcd = Etcd()
-        if await _has_come(plan, etcd, folder, stack, say):
-            entrants.append(_Entrant(_ETCD, etcd, etcd.kill_leader))
-        await _take_turns(_KILLED, entrants, plan.runs, say, tell)
+        race = _Race(_KILLED, [_Entrant(_OURS, ours, ours.kill_leader)], say, tell)
+        if plan.has_etcd:
+            etcd = Etcd()
+            stack.push_async_callback(etcd.stop)
+            await race.admit(etcd, etcd.kill_leader, folder)
+        await race.run(plan.runs)
 
 
 # --- cut off -------------------------------------------------------------------------
 
 
-async def _cut(plan: Plan, say: Say, tell: _Told) -> None:
+async def _cut(plan: Plan, say: Say, tell: _Tell) -> None:
     if why_no_ground():
-        tell({})
+        tell({}, {_OURS: why_no_ground()})
         return
     sweep()
     world = new_world()
@@ -193,11 +200,13 @@ async def _cut(plan: Plan, say: Say, tell: _Told) -> None:
         stack.push_async_callback(ours.stop)
         await ours.start()
         entrants = [_Entrant(_OURS, ours, _our_cut(ours, ground))]
-        hosts = [ground.host(_SIZE + n) for n in range(1, _SIZE + 1)]
-        etcd = Etcd(hosts, lambda at: ground.enter(_SIZE + 1 + at))
-        if await _has_come(plan, etcd, folder, stack, say):
-            entrants.append(_Entrant(_ETCD, etcd, _their_cut(etcd, ground)))
-        await _take_turns(_CUT, entrants, plan.runs, say, tell)
+        race = _Race(_CUT, entrants, say, tell)
+        if plan.has_etcd:
+            hosts = [ground.host(_SIZE + n) for n in range(1, _SIZE + 1)]
+            etcd = Etcd(hosts, lambda at: ground.enter(_SIZE + 1 + at))
+            stack.push_async_callback(etcd.stop)
+            await race.admit(etcd, _their_cut(etcd, ground), folder)
+        await race.run(plan.runs)
 
 
 def _our_cut(ours: Ours, ground: Ground) -> Callable[[], Awaitable[float]]:
@@ -232,38 +241,54 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     )
 
 
-async def _has_come(
-    plan: Plan, etcd: Etcd, folder: Path, stack: AsyncExitStack, say: Say
-) -> bool:
-    """Start etcd if it takes part and is there."""
-    if not plan.has_etcd:
-        return False
-    stack.push_async_callback(etcd.stop)
-    try:
-        await etcd.start(folder / _ETCD)
-    except PeerMissing as missing:
-        say(str(missing))
-        return False
-    etcd.rest()
-    return True
+class _Race:
+    """One fault, and those that meet it in turns; who is missing or fails is told."""
 
+    def __init__(
+        self, fault: str, entrants: list[_Entrant], say: Say, tell: _Tell
+    ) -> None:
+        self._fault: Final = fault
+        self._entrants: Final = entrants
+        self._say: Final = say
+        self._tell: Final = tell
+        self._notes: Final[_Notes] = {}
 
-async def _take_turns(
-    fault: str, entrants: Sequence[_Entrant], runs: int, say: Say, tell: _Told
-) -> None:
-    pauses: Pauses = {entrant.name: [] for entrant in entrants}
-    for number in range(1, runs + 1):
-        for entrant in entrants:
-            began_s = time.perf_counter()
-            pause_s = await entrant.lose_leader()
-            entrant.system.rest()
-            pauses[entrant.name].append(pause_s)
-            tell(pauses)
-            whole_s = time.perf_counter() - began_s
-            say(
-                f"{fault}, run {number} of {runs}: {entrant.name} {pause_s:.3f} s"
-                f" (the run took {whole_s:.0f} s)"
-            )
+    async def admit(
+        self, etcd: Etcd, lose_leader: Callable[[], Awaitable[float]], folder: Path
+    ) -> None:
+        """Start etcd, if it is there."""
+        try:
+            await etcd.start(folder / _ETCD)
+        except (PeerMissing, PeerFailed) as error:
+            self._note(_ETCD, error)
+            return
+        etcd.rest()
+        self._entrants.append(_Entrant(_ETCD, etcd, lose_leader))
+
+    def _note(self, name: str, error: Exception) -> None:
+        self._notes[name] = str(error).partition("\n")[0]
+        self._say(f"{name}: {error}")
+
+    async def run(self, runs: int) -> None:
+        """Take turns."""
+        pauses: Pauses = {entrant.name: [] for entrant in self._entrants}
+        for number in range(1, runs + 1):
+            for entrant in tuple(self._entrants):
+                what = f"{self._fault}, run {number} of {runs}: {entrant.name}"
+                try:
+                    await self._run_one(entrant, what, pauses[entrant.name])
+                except PeerFailed as error:
+                    self._entrants.remove(entrant)
+                    self._note(entrant.name, error)
+                self._tell(pauses, self._notes)
+
+    async def _run_one(self, entrant: _Entrant, what: str, pauses: list[float]) -> None:
+        began_s = time.perf_counter()
+        pause_s = await entrant.lose_leader()
+        entrant.system.rest()
+        pauses.append(pause_s)
+        whole_s = time.perf_counter() - began_s
+        self._say(f"{what} {pause_s:.3f} s (the run took {whole_s:.0f} s)")
 
 
 def pauses_by_fault(rows: Sequence[SectionRow]) -> dict[str, Pauses]:

@@ -23,6 +23,8 @@ from tests.bench.growth_cluster import WATCHES, Pace, measure_growth
 from tests.bench.growth_machine import measure_kind, measure_watches, name_of_size
 from tests.bench.growth_workloads import Done, FilledJobCycles, FilledPuts
 from tests.bench.measure import measure
+from tests.bench.peers.base import PeerMissing
+from tests.bench.peers.etcd import Etcd
 from tests.bench.sections import SectionRow, table_of
 
 
@@ -163,6 +165,26 @@ async def test_a_killed_leader_is_followed_and_no_write_is_lost() -> None:
     assert row.figures["runs"] == 1
     (twice,) = failover.merge([row], [row])
     assert twice.figures["runs"] == 2
+
+
+@pytest.mark.e2e
+async def test_a_peer_that_is_missing_is_one_sentence_beside_our_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def start(_self: Etcd, _folder: Path) -> None:
+        raise PeerMissing("etcd is not here: install it")
+
+    monkeypatch.setattr(Etcd, "start", start)
+    plan = failover.Plan(runs=1, faults=["leader killed"])
+    said: list[str] = []
+
+    ours, theirs = await failover.run(plan, said.append)
+
+    assert ours.figures["runs"] == 1
+    assert ours.is_met is None
+    assert (theirs.name, theirs.figures) == ("leader killed: etcd", {})
+    assert theirs.note == "etcd is not here: install it"
+    assert said[0] == "etcd: etcd is not here: install it"
 
 
 @pytest.mark.e2e
