@@ -36,7 +36,7 @@ def fill_document(document: Path, record: Record, pictures: Sequence[Path]) -> N
             has none.
 
     Raises:
-        DocumentError: It cannot be read, or has no place.
+        DocumentError: It cannot be read, has no place, or a picture is elsewhere.
     """
     try:
         text = document.read_text(encoding="utf-8")
@@ -68,8 +68,17 @@ def _told(record: Record, document: Path, pictures: Sequence[Path]) -> dict[str,
         rows = [row for row in record.rows if row.section == section]
         told[section] = table_of(rows)
     for picture in pictures:
-        at = picture.resolve().relative_to(document.resolve().parent)
+        at = _from(document, picture)
         told[f"picture {picture.stem.partition('-')[2] or 'comparison'}"] = (
             f"![{picture.stem}]({at.as_posix()})"
         )
     return told
+
+
+def _from(document: Path, picture: Path) -> Path:
+    """Return where a picture is, as the document can say it wherever both go."""
+    folder = document.resolve().parent
+    try:
+        return picture.resolve().relative_to(folder)
+    except ValueError as error:
+        raise DocumentError(f"{picture} is not below {folder}") from error

@@ -60,7 +60,7 @@ def environment_of(folder: Path, versions: dict[str, str]) -> Environment:
         is_core_compiled=not str(machine.__file__).endswith(".py"),
         versions={"raftd": importlib.metadata.version("raftd"), **versions},
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        kernel=f"{platform.system()} {platform.release()}",
+        kernel=f"{platform.system()} {platform.release().partition('-')[0]}",
         processors=len(os.sched_getaffinity(0)),
         processor=_processor(),
         memory_mib=pages * page_bytes // 2**20,

@@ -251,6 +251,14 @@ def test_what_cannot_be_filled_is_told(
     assert "has no place" in capsys.readouterr().err
     assert main(["--show", str(file), "--into", str(tmp_path / "none.md")]) == 2
     assert "No such file" in capsys.readouterr().err
+    made = [*turns(OURS, "put-64", [5]), *turns("etcd", "put-64", [1])]
+    file.write_bytes(json_of(record_of(made)))
+    document = tmp_path / "docs" / "performance.md"
+    document.parent.mkdir()
+    document.write_text("<!-- runs -->\n<!-- end of runs -->\n")
+    drawn = ["--show", str(file), "--plot", str(tmp_path / "bench.svg")]
+    assert main([*drawn, "--into", str(document)]) == 2
+    assert "is not below" in capsys.readouterr().err
 
 
 def test_in_the_plot_better_is_to_the_right_whatever_is_compared() -> None:
