@@ -46,8 +46,9 @@ the fault was there, and includes the time that the fault itself takes.
 The failed runs of one round of commit fb6c0b9407c7 are of the check itself: it called
 entries lost that a frozen disk had in time. Nothing was lost; the check is mended.
 Those of one round of 8a47f26c9ee9 are, too: around a bridge there are two majorities,
-and the check asked one of them for a leader while the other had it. Those of one round of
-036277364f86 are one bug, in the list below: a node ended by itself, and lost nothing.
+and the check asked one of them for a leader while the other had it. Those of one round
+of 036277364f86 are one bug, in the list below: a node ended by itself, and lost
+nothing.
 
 `make chaos MINUTES=30`
 """,
