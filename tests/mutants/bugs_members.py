@@ -8,7 +8,7 @@ Source: RELIABILITY.md rules 39 to 46; section 6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -29,7 +29,8 @@ from raftd.consensus.types import (
     RefusalReason,
     Refused,
 )
-from raftd.node import replica
+from raftd.node import member_plans, replica
+from raftd.node.member_sight import Sight, unready
 from raftd.node.members import Members
 from raftd.node.roster import Roster, after
 from tests.mutants.bug import Bug
@@ -92,6 +93,13 @@ def _tell_at_once(self: Members) -> None:
     """Tell the removed before the others are sure to know it."""
     if self.roster.removed:
         self._farewell.tell(self.roster.removed)
+
+
+def _ask_those_in_touch(
+    roster: Roster, sight: Sight, leaving: Iterable[int] = ()
+) -> list[int]:
+    """Take it that those who are away know all that this release does."""
+    return [node for node in unready(roster, sight, leaving) if node in sight.shown]
 
 
 def _never_leave(_: State) -> None:
@@ -176,6 +184,16 @@ MEMBERS: Final = (
             changes=("remove", "replace"),
             change_interval_us=600_000,
             downtime_us=1_500_000,
+        ),
+    ),
+    Bug(
+        name="change-before-upgrade",
+        does="members change while one that is away may not know what that is",
+        breaks=("CFG", "SMS"),
+        repeats="rule 54",
+        patches=((member_plans, "unready", _ask_those_in_touch),),
+        finder=Simulated(
+            CHURN, is_managed=True, upgrade_us=1_000_000, downtime_us=3_000_000
         ),
     ),
 )

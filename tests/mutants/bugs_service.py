@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from raftd.node.service import WatchSpec
+from raftd.node.watch_index import About, WatchIndex
 from raftd.node.watches import Watch, Watches
-from raftd.statemachine.events import HistoryRecord
+from raftd.statemachine.events import Event, HistoryRecord
 from raftd.statemachine.fences import Fences
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Fence
@@ -19,6 +20,7 @@ from tests.mutants.finders import Served, Stateful
 
 __all__ = ["SERVICE"]
 
+_discard = WatchIndex.discard
 _init_watch = Watch.__init__
 
 
@@ -28,11 +30,20 @@ def _begin_late(self: Watch, machine: Machine, spec: WatchSpec, owner: Watches) 
         self._next_rev += 1
 
 
-def _hear_and_pass_over(self: Watch, record: HistoryRecord) -> None:
-    """Take what came while it slept for read, once it is awake."""
-    if self._wake.is_set():
+def _hear_and_pass_over(self: Watch, event: Event, record: HistoryRecord) -> None:
+    """Take all before an entry for read, though it may not have been."""
+    if self.spec.keep(event):
         self._next_rev = max(self._next_rev, record.first_rev)
-    self._wake.set()
+        self.wake()
+
+
+def _forget_the_others_too(
+    self: WatchIndex[Watch], watch: Watch, about: About | None
+) -> None:
+    """Forget all watches of a subject with the first of them that ends."""
+    others = self._by_subject.get(about, {}) if about is not None else {}
+    for each in [watch, *others]:
+        _discard(self, each, about)
 
 
 def _hold_always(_: Fences, __: tuple[Fence, ...]) -> None:
@@ -54,6 +65,14 @@ SERVICE: Final = (
         breaks=("WAT",),
         repeats="etcd#17529, scenario 56",
         patches=((Watch, "hear", _hear_and_pass_over),),
+        finder=Served(),
+    ),
+    Bug(
+        name="watch-forgotten",
+        does="when one watch of a key ends, the others of it are woken no more",
+        breaks=("WAT",),
+        repeats="scenario 56",
+        patches=((WatchIndex, "discard", _forget_the_others_too),),
         finder=Served(),
     ),
     Bug(
