@@ -9,6 +9,7 @@ Source: SEMANTICS.md section 6 (Reserve).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import merge
 from typing import Final, Generic, Protocol, TypeVar
@@ -43,7 +44,8 @@ class _Lane(Generic[_W]):
 
     def __init__(self) -> None:
         self.asked = 0
-        self.waits: Final[dict[int, _W]] = {}
+        # A dict would be searched for its first from where its first once was.
+        self.waits: Final[OrderedDict[int, _W]] = OrderedDict()
 
 
 class Line(Generic[_W]):

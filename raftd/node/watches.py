@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from raftd.node.service import WatchBatch, WatchKind, WatchSpec
+from raftd.node.watch_clock import WatchClock
 from raftd.node.watch_index import WatchIndex
 from raftd.statemachine.events import Event, HistoryRecord
 from raftd.statemachine.machine import Machine
@@ -37,6 +38,7 @@ class Watches:
         self._machine: Final = machine
         self._watches: Final[dict[Watch, None]] = {}
         self._index: Final[WatchIndex[Watch]] = WatchIndex()
+        self.clock: Final = WatchClock(_PROGRESS_S)
         self.published_rev = 0
         """The last revision that watches were woken for, if they wanted it."""
 
@@ -84,23 +86,30 @@ class Watch:
         self._next_rev = spec.from_rev or machine.revision + 1
         self._has_read_all = self._next_rev > machine.revision
         self._ready: list[WatchBatch] = []
-        self._wake = asyncio.Event()
+        self._is_woken = False
+        self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
         if spec.wants_initial:
             self._list(WatchKind.INITIAL)
 
     def hear(self, event: Event, record: HistoryRecord) -> None:
         """Wake up if an event is wanted."""
-        if self._wake.is_set() or not self.spec.keep(event):
+        if self._is_woken or not self.spec.keep(event):
             return
         if self._has_read_all:
             # Nothing before this entry was wanted.
             self._next_rev = max(self._next_rev, record.first_rev)
-        self._wake.set()
+        self.wake()
 
     def wake(self) -> None:
         """Have the history read on, whatever was heard."""
-        self._wake.set()
+        self._is_woken = True
+        self.ring()
+
+    def ring(self) -> None:
+        """Have whoever waits told how far this is, if there is no more to tell."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def next(self) -> WatchBatch:
         """Wait for the next batch."""
@@ -108,17 +117,15 @@ class Watch:
             if self._ready:
                 return self._ready.pop(0)
             self._skip_unwanted()
-            self._wake.clear()
+            self._is_woken = False
             batch = self._read()
             self._has_read_all = self._next_rev > self._machine.revision
             if batch is not None:
                 return batch
             if self._ready:
                 continue
-            try:
-                async with asyncio.timeout(_PROGRESS_S):
-                    await self._wake.wait()
-            except TimeoutError:
+            await self._idle()
+            if not self._is_woken:
                 self._skip_unwanted()
                 delivered = min(self._next_rev - 1, self._machine.revision)
                 return WatchBatch(WatchKind.PROGRESS, delivered, ())
@@ -127,12 +134,23 @@ class Watch:
     def close(self) -> None:
         """End it."""
         self._is_closed = True
-        self._wake.set()
+        self.wake()
         self._owner.forget(self)
+
+    async def _idle(self) -> None:
+        """Wait until something happens that is wanted, or the clock rings."""
+        clock = self._owner.clock
+        self._waiter = asyncio.get_running_loop().create_future()
+        clock.begin(self)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            clock.end(self)
 
     def _skip_unwanted(self) -> None:
         """Leave out what was published since all was read, and not wanted."""
-        if self._has_read_all and not self._wake.is_set():
+        if self._has_read_all and not self._is_woken:
             self._next_rev = max(self._next_rev, self._owner.published_rev + 1)
 
     def _read(self) -> WatchBatch | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from raftd.node.watches import Watch, Watches
 from raftd.statemachine.events import Event
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.kv import KeyValue, PutKey
+from tests.node.virtual_loop import in_virtual_time
 from tests.statemachine.harness import Harness
 
 
@@ -117,3 +121,73 @@ async def test_a_closed_watch_ends_at_once_also_when_nobody_waited() -> None:
             await watch.next()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+class _Follower:
+    """Takes all that a watch tells, and when."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.told: list[tuple[float, WatchKind]] = []
+        self._loop = asyncio.get_running_loop()
+        self._begin_s = self._loop.time()
+        self.task = asyncio.create_task(self._follow(watch))
+
+    async def _follow(self, watch: Watch) -> None:
+        while True:
+            batch = await watch.next()
+            self.told.append((self._loop.time() - self._begin_s, batch.kind))
+
+
+@in_virtual_time
+async def test_an_idle_watch_hears_how_far_it_is_each_second() -> None:
+    tower = _Tower()
+    follower = _Follower(tower.open())
+    await asyncio.sleep(0.5)
+    later = _Follower(tower.open())
+    await asyncio.sleep(1.9)
+    tower.put(b"a1")
+    await asyncio.sleep(1.5)
+    for one in (follower, later):
+        assert WatchKind.EVENTS in [kind for _, kind in one.told]
+        times_s = [0.0, *(time_s for time_s, _ in one.told)]
+        pauses_s = [b - a for a, b in pairwise(times_s)]
+        assert max(pauses_s) <= 1.0
+        assert sum(pauses_s) > len(pauses_s) * 0.5
+        one.task.cancel()
+
+
+@in_virtual_time
+async def test_idle_watches_share_one_timer_and_are_not_all_rung_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    timers = 0
+
+    def count(*args: Any, call_at: Any = loop.call_at, **kwargs: Any) -> Any:
+        nonlocal timers
+        timers += 1
+        return call_at(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_at", count)
+    tower = _Tower()
+    followers = [_Follower(tower.open()) for _ in range(3000)]
+    await asyncio.sleep(3.0)
+    groups = Counter(time_s for follower in followers for time_s, _ in follower.told)
+    for follower in followers:
+        times_s = [0.0, *(time_s for time_s, _ in follower.told)]
+        assert max(b - a for a, b in pairwise(times_s)) <= 1.0
+        assert 3 <= len(follower.told) <= 4
+        follower.task.cancel()
+    assert max(groups.values()) <= 3000 / 30
+    assert timers <= len(groups) + 10
+
+
+async def test_who_idles_no_more_is_not_kept_by_the_clock() -> None:
+    tower = _Tower()
+    watch = tower.open()
+    waiting = asyncio.create_task(watch.next())
+    await asyncio.sleep(0)
+    assert len(tower.watches.clock) == 1
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not len(tower.watches.clock)
