@@ -177,6 +177,8 @@ class _RollingRestart(Fault):
             if node in world.taken or not world.is_running(node):
                 continue
             self._node = world.take_this(node, self.name)
+            # One that has only begun to start does not listen to signals yet.
+            await asyncio.to_thread(_see_it_serve, world, node)
             world.expect_end(node)
             code = await asyncio.to_thread(world.terminate, node)
             if code != 0:

@@ -121,6 +121,10 @@ class LoadProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGCONT)
 
+    async def reach(self, endpoints: str) -> None:
+        """Say where the cluster is now, to clients that are yet to connect."""
+        await self._say(f"at {endpoints}")
+
     async def finish(self, within_s: float) -> list[str]:
         """Bring it to its orderly end.
 
@@ -130,11 +134,7 @@ class LoadProcess:
         Raises:
             Stuck: It did not end.
         """
-        stdin = self._process.stdin
-        assert stdin is not None, "a pipe was asked for"
-        with contextlib.suppress(ConnectionError):
-            stdin.write(b"stop\n")
-            await stdin.drain()
+        await self._say("stop")
         try:
             async with asyncio.timeout(within_s):
                 await self._reading
@@ -144,6 +144,13 @@ class LoadProcess:
         if not self.line.is_over:
             raise Stuck(f"the load broke off: {self.said()}")
         return [*self.line.troubles]
+
+    async def _say(self, line: str) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None, "a pipe was asked for"
+        with contextlib.suppress(ConnectionError):
+            stdin.write(f"{line}\n".encode())
+            await stdin.drain()
 
     def said(self) -> str:
         """Return the last lines of its standard error."""

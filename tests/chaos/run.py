@@ -215,6 +215,11 @@ class RoundRun:
             await load.wait_for_writes(0, STUCK_S, "after the start")
             load.lap_us()
 
+    async def _tell_loads(self, world: World) -> None:
+        """Say where the members are: those that a load began with may all be gone."""
+        for load in self._loads:
+            await load.reach(world.endpoints)
+
     # --- a slice -----------------------------------------------------------------
 
     async def _slice(
@@ -238,6 +243,7 @@ class RoundRun:
         try:
             if report.trouble:
                 await asyncio.to_thread(world.heal)
+            await self._tell_loads(world)
             await load.wait_for_writes(now_us(), STUCK_S, f"after {wanted.name}")
         except Stuck as error:
             report.is_stuck = True
@@ -294,6 +300,7 @@ class RoundRun:
     async def _end(self, world: _Recorded) -> None:
         report = self.report
         await asyncio.to_thread(world.heal)
+        await self._tell_loads(world)
         try:
             report.troubles += await finish(self._loads)
         finally:

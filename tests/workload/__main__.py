@@ -114,13 +114,16 @@ async def _run(given: argparse.Namespace, options: Options, recorder: Recorder) 
 
 
 def _listen(load: Load) -> None:
-    """Have ``stop`` stop the load, and the end of the input end the process."""
+    """Take ``stop``, and ``at ENDPOINTS`` for clients to come; without input, end."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:
         for line in sys.stdin:
-            if line.strip() == "stop":
+            word, _, rest = line.strip().partition(" ")
+            if word == "stop":
                 loop.call_soon_threadsafe(load.stop)
+            elif word == "at":
+                loop.call_soon_threadsafe(load.reach, rest)
         os._exit(_FAILED)  # whoever started this is gone
 
     threading.Thread(target=read, daemon=True).start()

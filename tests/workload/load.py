@@ -98,6 +98,10 @@ class Load:
         """Bring the callers to their end, and with it ``run``."""
         self._setting.stop.set()
 
+    def reach(self, endpoints: str) -> None:
+        """Have new clients connect there."""
+        self._setting.endpoints = endpoints
+
     async def run(self) -> None:
         """Call until ``stop``, then bring all to its end."""
         try:

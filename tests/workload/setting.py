@@ -144,7 +144,7 @@ class Setting:
     """See the module.
 
     Args:
-        endpoints: Of the cluster.
+        endpoints: Of the cluster; may be set anew when all of them have gone.
         rng: All chance of the load.
         recorder: Of the run.
         tally: Of the run.
@@ -161,7 +161,7 @@ class Setting:
         options: Options,
         name: str,
     ) -> None:
-        self.endpoints: Final = endpoints
+        self.endpoints = endpoints
         self.rng: Final = rng
         self.recorder: Final = recorder
         self.tally: Final = tally
