@@ -6,6 +6,7 @@ That each is found, and that its finder says nothing without it, proves ``make m
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import pytest
@@ -41,6 +42,15 @@ def test_each_says_what_it_breaks_and_changes_something(bug: Bug) -> None:
         assert all(getattr(owner, attr) is value for owner, attr, value in bug.patches)
     for owner, attr, value in bug.patches:
         assert getattr(owner, attr) is not value, "it is taken out again"
+
+
+@pytest.mark.parametrize("bug", BUGS.values(), ids=lambda bug: bug.name)
+def test_each_is_called_as_what_it_takes_the_place_of(bug: Bug) -> None:
+    """Else the call itself would be what fails, and any finder would find that."""
+    for owner, attr, value in bug.patches:
+        theirs = inspect.signature(value).parameters.values()
+        ours = inspect.signature(getattr(owner, attr)).parameters.values()
+        assert [each.kind for each in theirs] == [each.kind for each in ours]
 
 
 def test_the_gate_knows_where_to_begin_with_each() -> None:
