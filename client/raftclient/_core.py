@@ -91,21 +91,17 @@ class Core:
         if fences:
             request.fences.extend(fences_to_wire(fences))
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        wait_s = math.inf if waits_s is None else waits_s
-        waits = wait_s > 0.0
+        end_s = self._now_s() + limit_s
         future: asyncio.Future[StreamReply] = self._new_future()
-        call = Call(
-            request,
-            future,
-            self._now_s() + limit_s + wait_s,
-            is_write=True,
-            waits=waits,
-            held=held,
-            orphan=orphan,
-        )
-        if held is not None and held not in self._watched:
-            self._watch_over(held)
-        self._lane(waits).submit(call)
+        # Positions: each keyword would cost 0.05 us.
+        if held is None and orphan is None and waits_s == 0.0:
+            call = Call(request, future, end_s, True)
+        else:
+            wait_s = math.inf if waits_s is None else waits_s
+            call = Call(request, future, end_s + wait_s, True, wait_s > 0, held, orphan)
+            if held is not None and held not in self._watched:
+                self._watch_over(held)
+        self._lane(call.waits).submit(call)
         return future
 
     def post(self, request: StreamRequest, *, beside_waits: bool = False) -> None:

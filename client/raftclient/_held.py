@@ -157,7 +157,7 @@ class Held(Claim):
             if boottime_s() >= self._deadline_s:
                 self._expire()
             if self.parent is not None:
-                return super().is_lost()
+                return Claim.is_lost(self)
         return self._lost is not None
 
     def renew(self, sent_s: float, ttl_ms: int) -> None:

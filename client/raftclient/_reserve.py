@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from raftclient._clock import to_ms
 from raftclient._values import held_now, held_of
 from raftclient.reservations import ReservedJob, release_request
-from raftpb.v1 import queues_pb2
 from raftpb.v1.sessions_pb2 import StreamRequest
 
 if TYPE_CHECKING:
@@ -45,7 +44,21 @@ async def reserve(
 ) -> list[ReservedJob]:
     """See ``QueueCalls.reserve``."""
 
-    def fill(body: queues_pb2.ReserveJobsRequest) -> None:
+    def give_back(reply: StreamReply) -> None:
+        for found in reply.reserve_jobs.jobs:
+            core.post(release_request(found.job_id, found.token))
+
+    end_s = math.inf if wait_s is None else core.loop.time() + wait_s
+    while True:
+        held, lease_id = held_now(core, lease) or await held_of(core, lease, timeout_s)
+        if wait_s is None:
+            slice_s = SLICE_S
+        else:
+            slice_s = min(SLICE_S, max(0.0, end_s - core.loop.time()))
+        request = StreamRequest()
+        body = request.reserve_jobs
+        body.lease_id = lease_id
+        body.wait_ms = to_ms(slice_s)
         for name, weight in queues.items():
             queue = body.queues.add()
             queue.queue = name
@@ -56,20 +69,6 @@ async def reserve(
             body.reservation_ms = to_ms(reservation_s)
         if types:
             body.types.extend(types)
-
-    def give_back(reply: StreamReply) -> None:
-        for found in reply.reserve_jobs.jobs:
-            core.post(release_request(found.job_id, found.token))
-
-    end_s = math.inf if wait_s is None else core.loop.time() + wait_s
-    while True:
-        held, lease_id = held_now(core, lease) or await held_of(core, lease, timeout_s)
-        slice_s = min(SLICE_S, max(0.0, end_s - core.loop.time()))
-        request = StreamRequest()
-        body = request.reserve_jobs
-        body.lease_id = lease_id
-        body.wait_ms = to_ms(slice_s)
-        fill(body)
         reply = await core.write(
             request,
             timeout_s,

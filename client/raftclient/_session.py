@@ -26,10 +26,9 @@ from raftclient._pump import Pump
 from raftclient._status import SESSION_OVER_REASONS
 from raftclient._stream import Stream, StreamEnded
 from raftclient._unary import Backoff, closed
-from raftclient._window import BACKLOG_MAX, Window
+from raftclient._window import Window
 from raftclient.errors import (
     InternalError,
-    LimitExceeded,
     OutcomeUnknown,
     RaftError,
     Unavailable,
@@ -89,22 +88,18 @@ class Session:
 
     def submit(self, call: Call) -> None:
         """Put a call on its way; its future gets the answer."""
-        window = self.window
-        waiting = len(window)
-        if not waiting:
-            self._owed_from_now()
-        elif waiting >= BACKLOG_MAX and window.is_full:
-            call.fail(LimitExceeded("too many calls wait for room in this client"))
-            return
-        window.add(call)
+        was_owed_nothing = self.window.add(call) and not self._subscriptions
         if call.deadline_s < self._timer_s or self._timer is None:
             self._arm(call.deadline_s)
         if self.held is None and call.is_write:
             self._want_session()
-        if self._pump is not None:  # as ``_wake``, without its call
-            self._pump.wake()
-        else:
+        pump = self._pump
+        if pump is None:  # as ``_wake``, without its call
             self._wanted.set()
+            return
+        if was_owed_nothing:
+            pump.alive_s = self._loop.time()
+        pump.wake()
 
     def check(self) -> None:
         """Notice that its lease has run out, whatever else has had time to run."""
@@ -130,7 +125,8 @@ class Session:
 
     def subscribe(self, subscription: Subscription) -> int:
         """Begin a watch; returns the tag that ends it."""
-        self._owed_from_now()
+        if self._pump is not None and not len(self.window) and not self._subscriptions:
+            self._pump.alive_s = self._loop.time()  # the member owed nothing so far
         tag = self.window.tag_subscription()
         self._subscriptions[tag] = subscription
         if self._pump is not None:
@@ -293,11 +289,6 @@ class Session:
             self._pump.wake()
         else:  # while a pump runs it is set: ``_run`` alone clears it, before it waits
             self._wanted.set()
-
-    def _owed_from_now(self) -> None:
-        """Count a member's silence from now on, if it owed nothing before."""
-        if self._pump is not None and not len(self.window) and not self._subscriptions:
-            self._pump.alive_s = self._loop.time()
 
     def _want_session(self) -> None:
         self._wants_session = True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from raftclient._wire import acknowledged_field, encode_request
-from raftclient.errors import InvalidRequest
+from raftclient.errors import InvalidRequest, LimitExceeded
 
 if TYPE_CHECKING:
     import asyncio
@@ -111,11 +111,6 @@ class Window:
         return self._floor
 
     @property
-    def is_full(self) -> bool:
-        """Whether one more backlogged call must be refused."""
-        return len(self._backlog) >= BACKLOG_MAX
-
-    @property
     def has_unsent(self) -> bool:
         """Whether ``next_message`` has something to send."""
         return bool(self._unsent)
@@ -131,12 +126,21 @@ class Window:
         """Tell whether a call is unanswered that the server need not hold back."""
         return any(not call.waits for call in self._unanswered.values())
 
-    def add(self, call: Call) -> None:
-        """Take a call: number it, or let it wait for room."""
+    def add(self, call: Call) -> bool:
+        """Take a call: number it, let it wait for room, or fail it for lack of that.
+
+        Returns:
+            Whether nothing was unanswered before.
+        """
         if self._backlog or not self._has_room():
-            self._backlog.append(call)
-        else:
-            self._admit(call)
+            if len(self._backlog) >= BACKLOG_MAX:
+                call.fail(LimitExceeded("too many calls wait for room in this client"))
+            else:
+                self._backlog.append(call)
+            return False
+        was_empty = not self._unanswered
+        self._admit(call)
+        return was_empty
 
     def tag_subscription(self) -> int:
         """Draw a tag for a watch."""
@@ -150,20 +154,23 @@ class Window:
 
     def next_message(self) -> bytes | None:
         """Return what to send now as one message, None if nothing."""
-        parts: list[bytes] = []
-        size_bytes = 0
         unsent = self._unsent
+        if not unsent:
+            return None
+        parts: list[bytes] = []
+        left_bytes = MESSAGE_BYTES_MAX
         while unsent and len(parts) < MESSAGE_REQUESTS_MAX:
             call = unsent[0]
             if call.future.done() and not call.may_be_applied:
                 call.is_dropped = True  # its caller has gone; ``give_up`` removes it
             if not call.is_dropped:
-                size_bytes += len(call.wire)
-                if parts and size_bytes > MESSAGE_BYTES_MAX:
+                wire = call.wire
+                left_bytes -= len(wire)
+                if left_bytes < 0 and parts:
                     break
                 if call.is_write:
                     call.unsettled_sends += 1
-                parts.append(call.wire)
+                parts.append(wire)
             unsent.popleft()
         if not parts:
             return None

@@ -33,6 +33,7 @@ STREAM_METHOD: Final = f"/{_SERVICE.full_name}/StreamSession"
 _LENGTH_DELIMITED: Final = 2
 _FIELDS: Final = sessions_pb2.StreamSessionRequest.DESCRIPTOR.fields_by_name
 _REQUEST_TAG: Final = _FIELDS["requests"].number << 3 | _LENGTH_DELIMITED
+_TWO_BYTES: Final = tuple(bytes((_REQUEST_TAG, size)) for size in range(0x80))
 _three_bytes: Final = struct.Struct("BBB").pack
 _ACKNOWLEDGED_TAG: Final = bytes((_FIELDS["acknowledged"].number << 3,))
 
@@ -54,7 +55,10 @@ def encode_request(request: StreamRequest) -> bytes:
     """Return the request as one entry of ``StreamSessionRequest.requests``."""
     body = request.SerializeToString()
     size = len(body)
-    if 0x80 <= size < 0x4000:  # most: not through ``_varint`` saves 0.2 us of each
+    # Most are short: not through ``_varint`` saves 0.2 to 0.4 us of each.
+    if size < 0x80:
+        return _TWO_BYTES[size] + body
+    if size < 0x4000:
         return _three_bytes(_REQUEST_TAG, size & 0x7F | 0x80, size >> 7) + body
     return bytes((_REQUEST_TAG, *_varint(size))) + body
 

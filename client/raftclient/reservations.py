@@ -48,14 +48,15 @@ CANCEL_REQUESTED: Final = "CANCEL_REQUESTED"
 class Reservation:
     """A reservation by job id and token: all that its calls need."""
 
+    cancel_requested = False
+    """Whether somebody asked the worker to stop, as of the last answer."""
+    is_over = False
+    """Whether this object gave the job back, completed or failed it."""
+
     def __init__(self, core: Core, job_id: int, token: int) -> None:
         self._core: Final = core
         self.job_id: Final = job_id
         self.token: Final = token
-        self.cancel_requested = False
-        """Whether somebody asked the worker to stop, as of the last answer."""
-        self.is_over = False
-        """Whether this object gave the job back, completed or failed it."""
 
     def fence(self) -> ReservationFence:
         """Return the fence that binds a write to this reservation."""

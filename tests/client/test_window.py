@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from raftclient import InvalidRequest
+from raftclient import InvalidRequest, LimitExceeded, _window
 from raftclient._window import (
     MESSAGE_REQUESTS_MAX,
     REQUEST_BYTES_MAX,
@@ -119,6 +119,30 @@ async def test_beyond_the_span_calls_wait_for_room() -> None:
     window.take(1)
     window.settle()
     assert keys(sent(window)) == [str(SPAN_MAX), str(SPAN_MAX + 1)]
+
+
+async def test_it_tells_whether_the_member_owed_nothing_before() -> None:
+    window = Window()
+    assert window.add(put_call("a"))
+    assert not window.add(put_call("b"))
+    for tag in (1, 2):
+        assert window.take(tag) is not None
+    window.settle()
+    assert window.add(put_call("c"))
+
+
+async def test_of_calls_without_room_only_so_many_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_window, "SPAN_MAX", 1)
+    monkeypatch.setattr(_window, "BACKLOG_MAX", 2)
+    window = Window()
+    calls = [put_call(key) for key in "abcd"]
+    for call in calls:
+        window.add(call)
+    with pytest.raises(LimitExceeded):
+        await calls[3].future
+    assert window.calls() == calls[:3]
 
 
 async def test_a_long_wait_at_the_lower_end_is_noticed_before_the_room_is_gone() -> (

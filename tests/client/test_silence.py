@@ -1,0 +1,79 @@
+"""Whom a session takes for dead: a member that owes something and keeps silent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from raftclient import aio
+from raftclient._pump import Pump
+from tests.client.fake_server import FakeCluster
+from tests.client.fake_state import Act
+
+
+def looks(patch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return what is set after the next look for silence."""
+    has_looked = asyncio.Event()
+    look = Pump.look_for_silence
+
+    def looked(pump: Pump, now_s: float, late_s: float) -> None:
+        look(pump, now_s, late_s)
+        has_looked.set()
+
+    patch.setattr(Pump, "look_for_silence", looked)
+    return has_looked
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_member_that_falls_silent_is_given_up(three: FakeCluster) -> None:
+    async with aio.connect(three.endpoints) as client:
+        await client.put("a", "1")
+        three.nodes[1].is_mute = True
+        three.leader = 2
+        await client.put("b", "1", timeout_s=30)
+    assert three.hellos[-1][0] == 2
+    assert [each.number for each in three.state.applied] == [1, 2]
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_who_stood_still_does_not_take_the_member_for_dead(
+    cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after SIGSTOP: timers are due at once, before what came is looked at."""
+    await client.put("first", "")
+    cluster.state.behave = lambda request: Act.HOLD
+    putting = asyncio.create_task(client.put("a", "1", timeout_s=60))
+    await cluster.until(lambda: cluster.held)
+    has_looked = looks(monkeypatch)
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    loop.time = lambda: time() + 10.0  # type: ignore[method-assign]  # of this loop
+    await has_looked.wait()
+    cluster.state.behave = lambda request: Act.ANSWER
+    cluster.release_held()
+    await putting
+    assert len(cluster.hellos) == 1
+
+
+async def test_a_long_idle_time_is_no_silence_of_the_member(
+    cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pumps: list[Pump] = []
+    run = Pump.run
+
+    async def noted(pump: Pump) -> None:
+        pumps.append(pump)
+        await run(pump)
+
+    monkeypatch.setattr(Pump, "run", noted)
+    await client.put("first", "")
+    pumps[-1].alive_s -= 100.0
+    cluster.state.behave = lambda request: Act.HOLD
+    putting = asyncio.create_task(client.put("a", "1", timeout_s=60))
+    await cluster.until(lambda: cluster.held)
+    await looks(monkeypatch).wait()
+    cluster.state.behave = lambda request: Act.ANSWER
+    cluster.release_held()
+    await putting
+    assert len(pumps) == 1
