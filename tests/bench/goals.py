@@ -64,6 +64,7 @@ GOALS: Final = (
     Goal("lock-64", "etcd", 5),
     Goal("handover", "etcd", 0.5),
     Goal("handover", "zookeeper", 0.5),
+    Goal("handover", "kazoo", 0.5),
     Goal("job-64", "beanstalkd -f0", 5),
     Goal("job-64", "beanstalkd", 1),
     Goal("job-64-connections", "beanstalkd -f0", 1),
