@@ -50,9 +50,11 @@ class Reserves:
         self._submit: Final = submit
         self._lines: Final[Lines[_Wait]] = Lines(machine)
         self._parked: Final[dict[int, _Wait]] = {}
+        self._proposed: Final[dict[_Wait, None]] = {}
         self._number = 0
         self._deadlines: list[tuple[int, int]] = []
         """A heap of (deadline, number); garbage if nobody is parked by the number."""
+        # Of those parked: one that gets its job at once is not worth the effort.
         self._by_sink: Final[dict[AnswerSink, dict[_Wait, None]]] = {}
         self._by_lease: Final[dict[int, dict[_Wait, None]]] = {}
 
@@ -76,8 +78,6 @@ class Reserves:
         if len(self._parked) >= _WAITING_MAX or not command.queues:
             return False
         wait = _Wait(self, request, command, sink, tag, deadline_ms)
-        self._by_sink.setdefault(sink, {})[wait] = None
-        self._by_lease.setdefault(command.lease, {})[wait] = None
         names = wait.names
         if len(names) == 1 and self._lines.is_free(wait, names[0]):
             self._propose(wait, names[0])
@@ -97,6 +97,8 @@ class Reserves:
         self._number += 1
         wait.number = self._number
         self._parked[wait.number] = wait
+        self._by_sink.setdefault(wait.sink, {})[wait] = None
+        self._by_lease.setdefault(wait.command.lease, {})[wait] = None
         self._lines.join(wait)
         if wait.deadline_ms is not None:
             heappush(self._deadlines, (wait.deadline_ms, wait.number))
@@ -105,6 +107,8 @@ class Reserves:
 
     def _unpark(self, wait: _Wait) -> None:
         del self._parked[wait.number]
+        _discard(self._by_sink, wait.sink, wait)
+        _discard(self._by_lease, wait.command.lease, wait)
         self._lines.leave(wait)
         wait.number = 0
 
@@ -115,31 +119,24 @@ class Reserves:
         heapify(self._deadlines)
 
     def _propose(self, wait: _Wait, queue: str) -> None:
+        self._proposed[wait] = None
         wait.asked_queue = queue
         self._lines.ask(wait, queue)
         self._submit(wait.request, wait, wait.tag)
 
     def answered(self, wait: _Wait, answered: Answered) -> bool:
         """Take the answer to a proposed wait; False if there is nothing to pass on."""
+        del self._proposed[wait]
         self._lines.unask(wait, wait.asked_queue)
         if answered.answer != _NOTHING:
-            self._forget(wait)
             return True
         wait.empty_revision = answered.revision
-        if wait.is_dropped:
-            self._forget(wait)
-        else:
+        if not wait.is_dropped:
             self._park(wait)
         return False
 
-    def _forget(self, wait: _Wait) -> None:
-        """Let go of one that stands in no line."""
-        _discard(self._by_sink, wait.sink, wait)
-        _discard(self._by_lease, wait.command.lease, wait)
-
     def _end(self, wait: _Wait, answer: JobsReserved | Refusal) -> None:
         self._unpark(wait)
-        self._forget(wait)
         wait.sink.answer(wait.tag, Answered(answer, self._machine.revision))
         wait.sink.flush()
 
@@ -158,19 +155,17 @@ class Reserves:
     def drop(self, sink: AnswerSink) -> None:
         """Forget the waits of a sink that is gone."""
         for wait in list(self._by_sink.get(sink, ())):
-            if wait.number:
-                self._unpark(wait)
-                self._forget(wait)
-            else:
+            self._unpark(wait)
+        for wait in self._proposed:
+            if wait.sink is sink:
                 wait.is_dropped = True
 
     def leases_closed(self, leases: Sequence[int]) -> None:
         """Have apply say why a wait whose lease ended cannot be served."""
         for lease in leases:
             for wait in list(self._by_lease.get(lease, ())):
-                if wait.number:
-                    self._unpark(wait)
-                    self._propose(wait, wait.names[0])
+                self._unpark(wait)
+                self._propose(wait, wait.names[0])
 
     def __len__(self) -> int:
         """Return how many reserves wait."""
@@ -212,7 +207,10 @@ class _Wait:
         self.sink = sink
         self.tag = tag
         self.deadline_ms = deadline_ms
-        self.names = tuple(dict.fromkeys([name for name, _ in command.queues]))
+        queues = command.queues
+        self.names: tuple[str, ...] = (queues[0][0],)
+        if len(queues) > 1:
+            self.names = tuple(dict.fromkeys([name for name, _ in queues]))
         self.types = command.types
         self.jobs_max = command.jobs_max
         self.number = 0
