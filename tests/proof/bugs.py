@@ -211,4 +211,28 @@ BUGS: Final[tuple[Bug, ...]] = (
         "tests/storage/test_log_store.py"
         "::test_a_cut_that_a_reset_comes_before_has_nothing_to_do",
     ),
+    Bug(
+        "A mark from before a transfer cut away what follows the snapshot on its way: a"
+        " second one had to be sent.",
+        "racing tests",
+        "0.2.0",
+        "tests/node/test_checkpoints.py"
+        "::test_a_snapshot_that_began_meanwhile_keeps_what_follows_it",
+    ),
+    Bug(
+        "A client that itself had stood still for a moment took its healthy member for"
+        " dead.",
+        "racing tests",
+        "0.1.0",
+        "tests/client/test_silence.py"
+        "::test_who_stood_still_does_not_take_the_member_for_dead",
+    ),
+    Bug(
+        "A signal behind the command of raftctl lock killed raftctl before it had given"
+        " its lock back.",
+        "racing tests",
+        "0.1.0",
+        "tests/cli/test_guard.py"
+        "::test_a_signal_behind_the_command_lets_it_be_given_back",
+    ),
 )
