@@ -107,13 +107,18 @@ class Window:
 
     def _forget_bulky(self, numbers: Iterable[int]) -> list[int]:
         tickets = []
+        forget, forget_size = self.answers.pop, self._bulky.pop
+        freed_bytes = 0
         for number in numbers:
-            kept = self.answers.pop(number, None)
-            if kept is None or number not in self._bulky:
-                continue
-            self.bulky_bytes -= self._bulky.pop(number)
-            if isinstance(kept[1], Pending):
-                tickets.append(kept[1].ticket)
+            kept = forget(number, None)
+            size_bytes = forget_size(number, None)
+            if size_bytes:
+                freed_bytes += size_bytes
+            elif size_bytes is not None and kept is not None:
+                answer = kept[1]
+                if isinstance(answer, Pending):
+                    tickets.append(answer.ticket)
+        self.bulky_bytes -= freed_bytes
         return tickets
 
     def _count_bulky(self, number: int, answer: Answer) -> Answer:
