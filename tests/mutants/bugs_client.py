@@ -105,6 +105,17 @@ CLIENT: Final = (
         breaks=("MEX", "LSE"),
         repeats="rule 38 (count from the sending, less a margin)",
         patches=((_held, "margin_s", _no_margin),),
-        finder=Played(a_holder_is_cut_off_while_another_waits),
+        finder=Served(
+            seconds=6.0,
+            clients=4,
+            rate=200,
+            ttl_ms=1000,
+            faults=("client-pause", "cut-client"),
+            fault_interval_us=400_000,
+            downtime_us=2_500_000,
+            net=NetOptions(latency_us=1000, loss=0, breaks=0, silent=1),
+            node={"loss": 0, "check_quorum": False},
+        ),
+        script=Played(a_holder_is_cut_off_while_another_waits),
     ),
 )
