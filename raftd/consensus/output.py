@@ -19,7 +19,7 @@ __all__ = ["has_ready", "take_ready"]
 
 def has_ready(s: State) -> bool:
     """Tell whether `take_ready` would give anything; nothing is worked out."""
-    out, log, told = s.out, s.log, s.soft_told
+    out, log = s.out, s.log
     return bool(
         s.is_flush_due
         or log.staged < log.last_index
@@ -31,13 +31,8 @@ def has_ready(s: State) -> bool:
         or s.reads.done
         or s.reads.failed
         or s.failed
-        # As `_is_hard_state_new` and `_is_soft_state_new`, without their calls: this
-        # is asked about six times for a lone command.
-        or out.staged_state.term != s.term
-        or out.staged_state.vote != s.vote
-        or told.role is not s.role
-        or told.leader != s.leader
-        or told.term != s.term
+        or _is_hard_state_new(s)
+        or _is_soft_state_new(s)
     )
 
 

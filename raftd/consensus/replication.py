@@ -134,9 +134,8 @@ def maybe_commit(s: State) -> None:
     index = committed_index(s.membership, matches)
     if index > s.commit and index >= s.term_start_index:
         advance_commit(s, index)
-        if s.reads.queued:
-            # They may have waited for the no-op.
-            s.is_flush_due = True
+        # Reads may have waited for the no-op.
+        s.is_flush_due = True
 
 
 def on_append_reply(s: State, m: AppendReply) -> None:
@@ -150,8 +149,7 @@ def on_append_reply(s: State, m: AppendReply) -> None:
         if progress.note_accepted(m.index, s.log.first_index):
             if m.index > s.commit:
                 maybe_commit(s)
-            if progress.next_index <= s.log.last_index or s.transfer_to is not None:
-                s.is_flush_due = True
+            s.is_flush_due = True
         return
     if progress.is_stale_rejection(m.index):
         return

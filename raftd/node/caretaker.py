@@ -193,11 +193,6 @@ class Caretaker:
         """A write is durable here."""
         self.fitness.pace.end(time.perf_counter(), is_leader=self._is_leader)
 
-    @property
-    def is_asking(self) -> bool:
-        """Whether a write under way wants to know how far the followers are."""
-        return self.fitness.pace.is_asking
-
     def on_turn(self) -> None:
         """Look how far the followers are, if a write under way wants to know."""
         pace, core = self.fitness.pace, self._replica.core

@@ -70,9 +70,6 @@ class Driver:
         self._clock: Final = clock
         self._settings: Final = settings
         self._is_turn_due = False
-        self._is_in_turn = False
-        self._has_sent = False
-        """Something is on its way out, and leaves when this round of the loop ends."""
         self._tasks: Final[list[asyncio.Task[None]]] = []
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due_s = 0.0
@@ -150,8 +147,7 @@ class Driver:
         """Take in a peer's messages."""
         messages = self.caretaker.admit(messages)
         self._guard(partial(self.replica.step, messages), "a message of a peer")
-        if self.replica.core.has_ready or self.caretaker.is_asking:
-            self.wake()
+        self.wake()
 
     def link_down(self, peer: NodeId, was_closed_by_peer: bool) -> None:
         """A link broke: nothing on it may be counted on."""
@@ -186,19 +182,13 @@ class Driver:
         self.caretaker.give_way()
 
     def _turn(self) -> None:
-        if not self._is_turn_due:
-            return  # it was had in the meantime
         self._is_turn_due = False
-        self._is_in_turn, self._has_sent = True, False
         self._guard(self._have_turn, "what was due")
-        self._is_in_turn = False
 
     def _have_turn(self) -> None:
         self.replica.turn()
         self.caretaker.on_turn()
         self.on_turn(self.replica.monotonic_ms)
-        if self.replica.has_unapplied:
-            self.wake()
 
     def _guard(self, step: Callable[[], None], what: str) -> None:
         """Take a step; the node ends with what goes wrong, it guesses past nothing."""
@@ -219,9 +209,6 @@ class Driver:
 
     def send(self, messages: Sequence[Message]) -> None:
         """Send, one write per peer."""
-        if self.failed.done():
-            return
-        self._has_sent = True
         if len(messages) == 1:
             self._peers.send(messages[0].dst, messages)
             return
@@ -233,8 +220,7 @@ class Driver:
 
     def write(self, write: Write, send_after: Sequence[Message]) -> None:
         """Queue a write behind those under way."""
-        is_alone = self._is_in_turn and not self._has_sent
-        self._writes.put(write, send_after, is_alone=is_alone)
+        self._writes.put(write, send_after)
 
     def changed(self, soft: SoftState) -> None:
         """Pass on who leads."""
@@ -271,10 +257,7 @@ class Driver:
 
     def _on_stored(self, write: Write, send_after: Sequence[Message]) -> None:
         self._guard(partial(self._written, write, send_after), "a write's end")
-        # A turn under way goes on with whatever this made possible.
-        if not self._is_in_turn and self.replica.core.has_ready:
-            self._is_turn_due = True
-            self._turn()
+        self._turn()
 
     def _written(self, write: Write, send_after: Sequence[Message]) -> None:
         if send_after:

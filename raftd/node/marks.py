@@ -82,11 +82,15 @@ class Marks:
 
     def due(self, monotonic_ms: int) -> MarkEntry | None:
         """Return the mark to propose now, None if none is due."""
-        is_wanted, core = self._wanted > self._last, self._core
-        is_enough = self._bytes > 0 and (
-            monotonic_ms >= self._due_ms or self._bytes >= self._settings.mark_log_bytes
-        )
-        if not (is_wanted or is_enough) or self._is_pending or not self.may_mark():
+        is_wanted = self._wanted > self._last
+        if self._is_pending or not (self._bytes or is_wanted) or not self.may_mark():
+            return None
+        settings, core = self._settings, self._core
+        if not (
+            is_wanted
+            or self._bytes >= settings.mark_log_bytes
+            or monotonic_ms >= self._due_ms
+        ):
             return None
         followers = core.followers()
         # Every disk that has the mark knows then that what it cuts is committed.

@@ -8,8 +8,7 @@ runs this file as it is.
 
 Rules: who waits for what is in ``delivery``, when entries are marked in ``marks``. A
 state that was loaded beside the work is taken over in the turn in which the core says
-so, before the core's next entry is applied. A follower that has something to write
-applies in the next turn, so that its leader, who waits for the disk, waits for no more.
+so, before the core's next entry is applied.
 
 Source: RELIABILITY.md sections 1 and 2; DESIGN.md section 3.
 """
@@ -17,39 +16,85 @@ Source: RELIABILITY.md sections 1 and 2; DESIGN.md section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from raftd.consensus.changes import decode_change
 from raftd.consensus.core import Core
 from raftd.consensus.messages import InstallSnapshot, Message
-from raftd.consensus.ready import Ready, SoftState
+from raftd.consensus.ready import SoftState, Write
 from raftd.consensus.types import (
     Entry,
     EntryKind,
+    Index,
     Install,
     NodeId,
     Proposal,
     RefusalReason,
     Refused,
     Role,
+    Term,
 )
 from raftd.node.batches import Batches, Renewed, Target
 from raftd.node.delivery import Delivery
-from raftd.node.effects import Effects, Loaded
 from raftd.node.lease_clock import CLOCK_APART_MS_MAX, LeaseClock, median_ms
 from raftd.node.marks import Marks
 from raftd.node.read_queue import ReadQueue
 from raftd.node.refusals import HANDING_OVER, NOT_APPLIED, OVERLOADED, not_leader
-from raftd.node.roster import after, first_roster
+from raftd.node.roster import Roster, after, first_roster
 from raftd.node.service import AnswerSink
 from raftd.node.settings import ReplicaSettings
+from raftd.statemachine.answers import AppliedEntry
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
-from raftd.statemachine.schema.entry import encode_batch, seal
+from raftd.statemachine.schema.entry import MarkEntry, encode_batch, seal
 
-__all__ = ["Replica"]
+__all__ = ["Effects", "Loaded", "Replica"]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A state that came from a leader, loaded and ready to be taken over.
+
+    Attributes:
+        index: The state is as of this entry,
+        term: whose term this is.
+        roster: Who takes part, as of that entry.
+    """
+
+    index: Index
+    term: Term
+    digest: bytes
+    roster: Roster
+    machine: Machine
+
+
+class Effects(Protocol):
+    """What a turn has done: carried out at once, or begun, never awaited."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send to peers; losing a message is normal."""
+
+    def write(self, write: Write, send_after: Sequence[Message]) -> None:
+        """Begin a write; when durable send ``send_after``, then call ``stored``."""
+
+    def changed(self, soft: SoftState) -> None:
+        """Role, leader or term changed."""
+
+    def applied(self, entry: AppliedEntry) -> None:
+        """An entry was applied: tell watches and sessions."""
+
+    def marked(self, index: int, mark: MarkEntry) -> None:
+        """A mark was applied: take the checkpoint now, before the next entry."""
+
+    def snapshot_wanted(self, node: NodeId) -> None:
+        """A follower needs a snapshot: send it the newest checkpoint."""
+
+    def roster_changed(self, roster: Roster) -> None:
+        """A member change took effect."""
+
+    def installed(self, index: int) -> None:
+        """Another's state took the place of this member's; its write comes next."""
 
 
 class Replica:
@@ -75,10 +120,6 @@ class Replica:
         self.roster = first_roster(core.membership.voters)
         """Who takes part, as of the last applied entry; set before the first turn."""
         self._loaded: Loaded | None = None
-        self._unapplied: Sequence[Entry] = ()
-        """Handed out by the core, to be applied at the begin of the next turn."""
-        self._may_be_due = False
-        """Time has passed, or something was applied, since the last look at timers."""
 
     # --- in ---------------------------------------------------------------------
 
@@ -107,7 +148,6 @@ class Replica:
         self._wall_ms = wall_ms
         core = self.core
         core.local_wall_ms = wall_ms
-        self._may_be_due = True
         core.tick()
         if self.may_propose and core.role is Role.LEADER:
             self.clock.tick(monotonic_ms)
@@ -171,11 +211,6 @@ class Replica:
         batches = self._batches
         return batches.may_propose_more and batches.is_due(self._monotonic_ms)
 
-    @property
-    def has_unapplied(self) -> bool:
-        """Whether another turn is due, for what the last one left to be applied."""
-        return bool(self._unapplied)
-
     def drop_waiting(self, sink: AnswerSink) -> None:
         """Forget the waits of a sink that is gone; the state keeps its claims."""
         self._batches.forget(sink)
@@ -192,7 +227,6 @@ class Replica:
             Whether it became the state; else the log reaches as far, or is going to.
         """
         core = self.core
-        self._apply_rest()
         self._loaded = loaded
         core.step(
             InstallSnapshot(
@@ -214,7 +248,6 @@ class Replica:
     def turn(self) -> None:
         """Carry out all that the inputs since the last turn made possible."""
         core = self.core
-        self._apply_rest()
         self.reads.ask()
         self._propose()
         while core.has_ready:
@@ -230,12 +263,12 @@ class Replica:
             for node in ready.snapshots:
                 self._effects.snapshot_wanted(node)
             if ready.commit:
-                self._take_committed(ready)
+                self._apply(ready.commit)
             for proposal, is_definite in ready.failed:
                 if is_definite:
                     self._lose(proposal)
-            if ready.reads or ready.reads_failed:
-                self.reads.take(ready.reads, ready.reads_failed)
+            self.reads.take(ready.reads, ready.reads_failed)
+            self._propose()
         self.reads.run(self._delivery.touched)
         self._delivery.flush()
 
@@ -272,12 +305,9 @@ class Replica:
             requests, targets, renewals, renewed = batches.take()
             if not self._propose_batch(requests, targets, renewals, renewed):
                 return
-        if self._may_be_due and batches.is_idle:
-            if self._is_something_due():
-                # What waits for company must not wait for its own expiry.
-                self._propose_batch(*batches.take())
-            else:
-                self._may_be_due = False
+        if batches.is_idle and self._is_something_due():
+            # What waits for company must not wait for its own expiry.
+            self._propose_batch(*batches.take())
 
     def _is_something_due(self) -> bool:
         machine, clock = self.machine, self.clock
@@ -325,22 +355,8 @@ class Replica:
 
     # --- apply --------------------------------------------------------------------
 
-    def _take_committed(self, ready: Ready) -> None:
-        """Apply entries, and propose what had to wait for it; or leave it for later."""
-        if ready.write is not None and self.core.role is not Role.LEADER:
-            self._unapplied = ready.commit
-            return
-        self._apply(ready.commit)
-        self._propose()
-
-    def _apply_rest(self) -> None:
-        if self._unapplied:
-            entries, self._unapplied = self._unapplied, ()
-            self._apply(entries)
-
     def _apply(self, entries: Sequence[Entry]) -> None:
         machine, marks, settle = self.machine, self.marks, self._delivery.settle
-        self._may_be_due = True
         for entry in entries:
             if entry.kind == EntryKind.CONFIG:
                 self._apply_change(entry)

@@ -29,7 +29,6 @@ import msgspec
 from raftd.consensus.ready import Write
 from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.node.driver import Driver
-from raftd.node.effects import Loaded
 from raftd.node.owned import own
 from raftd.node.pace import Pace
 from raftd.node.peer_calls import (
@@ -40,6 +39,7 @@ from raftd.node.peer_calls import (
     SnapshotTold,
 )
 from raftd.node.ports import LogPort, StatePort
+from raftd.node.replica import Loaded
 from raftd.node.roster import Roster, RosterError, decode_roster, encode_roster
 from raftd.node.state_loading import load_state
 from raftd.statemachine.limits import Limits

@@ -6,9 +6,9 @@ never merged: ``on_install`` carries it out alone, when all before it is durable
 write that found no room is kept and tried again, with nothing passing it; any other
 error is final.
 
-A write beside which something is sent begins in a round of the loop of its own, so that
-it has left. It may be made durable at once then (``write_here``); else the task hands
-it to the log's thread and waits.
+Each write begins in a round of the loop of its own, so that what is sent beside it has
+left. There it may be made durable at once (``write_here``); else the task hands it to
+the log's thread and waits.
 
 Source: RELIABILITY.md rules 23, 29, 49 and 51; DESIGN.md section 3.
 """
@@ -81,24 +81,11 @@ class WriteQueue:
         self._wake: Final = asyncio.Event()
         self._begin_s: float | None = None
 
-    def put(
-        self, write: Write, send_after: Sequence[Message], *, is_alone: bool = False
-    ) -> None:
-        """Queue a write behind those under way.
-
-        Args:
-            write: To be made durable.
-            send_after: Handed back with it.
-            is_alone: Nothing is sent beside it: it may be durable, and ``stored`` told,
-                before this returns.
-        """
+    def put(self, write: Write, send_after: Sequence[Message]) -> None:
+        """Queue a write behind those under way."""
         self._waiting.append(Pending(write, send_after, time.perf_counter()))
-        if self._is_busy:
-            return
-        self._is_busy = True
-        if is_alone:
-            self._begin()
-        else:
+        if not self._is_busy:
+            self._is_busy = True
             self._loop.call_soon(self._begin)
 
     @property

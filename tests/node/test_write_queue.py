@@ -219,20 +219,6 @@ async def test_what_can_be_written_at_once_never_goes_to_the_thread() -> None:
     assert queue.queue.sync_times.max_us() > 0
 
 
-async def test_a_write_with_nothing_sent_beside_it_begins_at_once() -> None:
-    queue = Queue()
-    queue.queue.write_here = here = _Here(1)
-    queue.queue.put(write(1), (), is_alone=True)
-    assert queue.stored == [1]
-    queue.queue.put(write(2), (), is_alone=True)
-    assert here.asked == [1, 2]
-    queue.queue.put(write(3), (), is_alone=True)
-    assert here.asked == [1, 2], "it waits behind the one that the thread has"
-    queue.disk.go_on()
-    await queue.until(3)
-    assert queue.written == [[2], [3]]
-
-
 async def test_nothing_passes_a_write_that_is_under_way() -> None:
     queue = Queue()
     queue.queue.write_here = here = _Here(2, 4)
