@@ -138,15 +138,23 @@ class _Follower:
             self.told.append((self._loop.time() - self._begin_s, batch.kind))
 
 
+async def _virtually(time_s: float) -> None:
+    """Let virtual time pass."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    loop.call_later(time_s, over.set_result, None)
+    await over
+
+
 @in_virtual_time
 async def test_an_idle_watch_hears_how_far_it_is_each_second() -> None:
     tower = _Tower()
     follower = _Follower(tower.open())
-    await asyncio.sleep(0.5)
+    await _virtually(0.5)
     later = _Follower(tower.open())
-    await asyncio.sleep(1.9)
+    await _virtually(1.9)
     tower.put(b"a1")
-    await asyncio.sleep(1.5)
+    await _virtually(1.5)
     for one in (follower, later):
         assert WatchKind.EVENTS in [kind for _, kind in one.told]
         times_s = [0.0, *(time_s for time_s, _ in one.told)]
@@ -171,7 +179,7 @@ async def test_idle_watches_share_one_timer_and_are_not_all_rung_at_once(
     monkeypatch.setattr(loop, "call_at", count)
     tower = _Tower()
     followers = [_Follower(tower.open()) for _ in range(3000)]
-    await asyncio.sleep(3.0)
+    await _virtually(3.0)
     groups = Counter(time_s for follower in followers for time_s, _ in follower.told)
     for follower in followers:
         times_s = [0.0, *(time_s for time_s, _ in follower.told)]
