@@ -71,6 +71,6 @@ FIRST_SEEDS: Final[dict[str, int]] = {
     "fence-unchecked": 4,
     "retry-under-a-new-number": 2,
     "unknown-told-as-not-applied": 3,
-    "watch-resumed-late": 6,
+    "watch-resumed-late": 34,
     "watch-resumed-early": 6,
 }
