@@ -44,7 +44,7 @@ FIRST_SEEDS: Final[dict[str, int]] = {
     "snapshot-without-members": 3,
     "window-not-in-checkpoint": 2,
     "log-cut-too-far": 38,
-    "another's-answer": 26,
+    "another's-answer": 16,
     "clock-uncapped": 6,
     "clock-of-the-machine": 25,
     "renewed-early": 7,
