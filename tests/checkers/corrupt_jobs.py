@@ -1,4 +1,4 @@
-"""Corruptions of jobs: for `jobs`."""
+"""Corruptions of jobs: for `jobs`, and of what a Complete did: for `evidence`."""
 
 from __future__ import annotations
 
@@ -84,6 +84,58 @@ def _miscounted_total(history: History, rng: random.Random) -> None:
     _change_queue(
         history, rng, lambda queue: {"enqueued_total": queue["enqueued_total"] - 1}
     )
+
+
+# --- what a complete did beside ---------------------------------------------------
+
+
+def _completes(history: History) -> list[int]:
+    """Return the places of completes with operations that were acknowledged."""
+    return [
+        place
+        for place, op in enumerate(history.ops)
+        if op.name == "complete" and op.outcome == "ok" and op.args.get("ops")
+    ]
+
+
+@corruption("evidence", "a complete did another thing than was asked")
+def _other_effects(history: History, rng: random.Random) -> None:
+    """As if operations had been mixed up on their way."""
+    place = pick(rng, _completes(history), "complete with operations")
+    op = history.ops[place]
+    ops = [{"op": "put", "key": "never", "value": "was"}, *op.args["ops"][1:]]
+    args = {**op.args, "ops": ops}
+    history.ops[place] = msgspec.structs.replace(op, args=args)
+
+
+@corruption("evidence", "a complete lost one of its operations")
+def _dropped_effect(history: History, rng: random.Random) -> None:
+    """As if the last operation had been left out, and acknowledged."""
+    place = pick(rng, _completes(history), "complete with operations")
+    op = history.ops[place]
+    (request,) = requests(
+        history,
+        lambda _, each: (
+            (each.session, each.number) == (op.session, op.number)
+            and each.outcome != "repeat"
+        ),
+    )
+    applied = history.entries[request[0]].requests[request[1]]
+    args = {**applied.args, "then": applied.args["then"][:-1]}
+    answer = {**applied.answer, "results": applied.answer["results"][:-1]}
+    change_request(
+        history, request, msgspec.structs.replace(applied, args=args, answer=answer)
+    )
+
+
+@corruption("evidence", "a complete was answered what its operations did not come to")
+def _other_results(history: History, rng: random.Random) -> None:
+    """As if a waiter had got another's results."""
+    place = pick(rng, _completes(history), "complete with operations")
+    op = history.ops[place]
+    results = [{"value": 99}, *op.answer["results"][1:]]
+    answer = {**op.answer, "results": results}
+    history.ops[place] = msgspec.structs.replace(op, answer=answer)
 
 
 # --- in the log --------------------------------------------------------------------

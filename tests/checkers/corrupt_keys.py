@@ -106,6 +106,20 @@ def _done_twice(history: History, rng: random.Random) -> None:
     change_request(history, request, msgspec.structs.replace(applied, answer=answer))
 
 
+@corruption("evidence", "a write is in the log that nobody asked for")
+def _nobody_asked(history: History, rng: random.Random) -> None:
+    """As if the service had made up a write, or done one again under a new number."""
+    names = _SINGLE | {"enqueue", "acquire", "complete", "txn"}
+    del history.ops[pick(rng, _acknowledged(history, names), "acknowledged write")]
+
+
+@corruption("evidence", "nobody read what was there in the end")
+def _no_end(history: History, rng: random.Random) -> None:
+    """As if a run had broken off, and nobody had noticed."""
+    pick(rng, history.finals, "final state")
+    history.finals.clear()
+
+
 @corruption("evidence", "the lease clock goes back")
 def _clock_back(history: History, rng: random.Random) -> None:
     """As if a new leader had begun its clock anew."""

@@ -134,3 +134,26 @@ def _unasked_event(history: History, rng: random.Random) -> None:
         changed = msgspec.structs.replace(changed, key="\x01 not asked for")
     events[place] = changed
     _set(history, at, events)
+
+
+@corruption("watches", "no watcher was told anything")
+def _deaf(history: History, rng: random.Random) -> None:
+    """As if watches had begun, and nothing had ever come."""
+    pick(rng, [seen for seen in history.seen if seen.what != "began"], "message")
+    history.seen[:] = [seen for seen in history.seen if seen.what == "began"]
+
+
+@corruption("watches", "no watcher of jobs was told anything")
+def _deaf_to_jobs(history: History, rng: random.Random) -> None:
+    """As if the watches of queues alone had never told anything."""
+    of_jobs = {
+        seen.watcher
+        for seen in history.seen
+        if seen.filter is not None and seen.filter.what == "jobs"
+    }
+    pick(rng, sorted(of_jobs), "watcher of jobs")
+    history.seen[:] = [
+        seen
+        for seen in history.seen
+        if seen.watcher not in of_jobs or seen.what == "began"
+    ]

@@ -2,7 +2,9 @@
 
 * The log is whole, and its terms, stamps and revisions never fall.
 * An acknowledged write is in the log, once, as it was asked for, with that answer.
+* What a complete did beside ending its job is what was asked, with those answers.
 * What was refused never has an effect.
+* Nothing is in the log that nobody asked for (`unasked`).
 * A number that comes again changes nothing and gets its first answer.
 * All members are the same in the end.
 
@@ -18,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tests.checkers.likeness import OLD_STATE, agrees, is_asked, results_of
 from tests.checkers.places import UNLOGGED, Place, Places, describe
+from tests.checkers.unasked import check_complete, check_unasked
 from tests.checkers.verdict import Illegal, Undecided, Verdict, judged
 
 if TYPE_CHECKING:
@@ -31,11 +35,6 @@ __all__ = ["check_evidence", "settle"]
 _NOT_APPLIED: Final = frozenset(
     {"SESSION_EXPIRED", "SESSION_UNKNOWN", "STALE_NUMBER", "NUMBER_REUSED"}
 )
-_NOT_ASKED: Final = frozenset({"ops", "fences", "wait_ms", "worker", "key_hash"})
-"""Args that need not stand in the log as they were asked."""
-_OLD_STATE: Final = frozenset({"previous", "found"})
-_BY_NUMBER: Final = frozenset({"target", "op"})
-"""Fields of compares that clients know by number and the log by name."""
 
 
 def check_evidence(history: History) -> Verdict:
@@ -68,6 +67,8 @@ def _check(history: History) -> int:
             f"the log was read up to revision {newest} only, and there are answers of"
             f" revision {latest}"
         )
+    check_unasked(history, places)
+    check_complete(history)
     return len(history.entries) + len(history.ops)
 
 
@@ -163,7 +164,7 @@ def _without_payloads(answer: Any) -> Any:
             return {
                 name: _without_payloads(each)
                 for name, each in answer.items()
-                if name not in _OLD_STATE
+                if name not in OLD_STATE
             }
         case list():
             return [_without_payloads(each) for each in answer]
@@ -200,7 +201,7 @@ def _check_acknowledged(op: Op, places: Places) -> None:
     place = places.of(op)
     if not op.number:
         if not any(
-            each.is_ok and _is_same(op, each)
+            each.is_ok and is_asked(op, each) and agrees(op, each)
             for each in places.unnumbered.get(op.name, ())
         ):
             raise Illegal(
@@ -220,17 +221,16 @@ def _check_acknowledged(op: Op, places: Places) -> None:
             f" {place.outcome} {place.error}".rstrip(),
             op.id,
         )
-    is_txn = op.name != "txn" == place.applied.name
-    if not is_txn and not _agrees(op.answer, place.answer):
+    if not agrees(op, place):
         raise Illegal(
             f"{describe(op)} was answered {op.answer}, but entry {place.index} says"
             f" {place.answer}",
             op.id,
         )
-    if op.revision and op.revision < _least_revision(place):
+    if op.revision and op.revision < _least_revision(op, place):
         raise Illegal(
             f"{describe(op)} was answered at revision {op.revision}, before its own"
-            f" change at {_least_revision(place)}",
+            f" change at {_least_revision(op, place)}",
             op.id,
         )
 
@@ -239,71 +239,21 @@ def _leaves_no_trace(op: Op) -> bool:
     return op.name == "reserve" and not op.answer.get("jobs")
 
 
-def _least_revision(place: Place) -> int:
-    answer = place.answer
-    for field in ("mod_rev", "token", "epoch"):
-        if field in answer:
-            return int(answer[field])
+def _least_revision(op: Op, place: Place) -> int:
+    for answer in (place.answer, *results_of(op, place)):
+        for field in ("mod_rev", "token", "epoch"):
+            if field in answer:
+                return int(answer[field])
     return 0
 
 
 def _check_asked(op: Op, place: Place) -> None:
-    if not _is_asked(op, place):
+    if not is_asked(op, place):
         raise Illegal(
             f"{describe(op)} asked for {op.args}, but entry {place.index} has under its"
             f" number {place.applied.name} {place.applied.args}",
             op.id,
         )
-
-
-def _is_same(op: Op, place: Place) -> bool:
-    return _is_asked(op, place) and _agrees(op.answer, place.answer)
-
-
-def _is_asked(op: Op, place: Place) -> bool:
-    asked, applied = op.args, place.applied
-    name, args = applied.name, applied.args
-    if op.name == "complete" and name == "txn":
-        args = next((each for each in args["then"] if each["op"] == "complete"), {})
-        name = "complete"
-    if op.name != name:
-        return False
-    return all(
-        field not in args or _is_like(asked[field], args[field])
-        for field in asked
-        if field not in _NOT_ASKED
-    )
-
-
-def _agrees(told: Fields, logged: Fields) -> bool:
-    """Tell whether all that a client noted of an answer is in the log's answer.
-
-    A client library leaves out of a reserve's answer a job whose reservation was over
-    when the answer came.
-    """
-    if isinstance(logged.get("jobs"), list):
-        live = [each["token"] for each in told["jobs"]]
-        jobs = [each for each in logged["jobs"] if each["token"] in live]
-        return _is_like(told["jobs"], jobs)
-    return all(
-        field not in logged or field in _OLD_STATE or _is_like(each, logged[field])
-        for field, each in told.items()
-    )
-
-
-def _is_like(told: Any, logged: Any) -> bool:
-    """Compare values; of fields that only one side has nothing is said."""
-    if isinstance(told, dict) and isinstance(logged, dict):
-        return all(
-            field not in logged
-            or field in _OLD_STATE
-            or (field in _BY_NUMBER and isinstance(each, int))
-            or _is_like(each, logged[field])
-            for field, each in told.items()
-        )
-    if isinstance(told, list) and isinstance(logged, list):
-        return len(told) == len(logged) and all(map(_is_like, told, logged))
-    return bool(told == logged)
 
 
 # --- what it is good for -----------------------------------------------------------

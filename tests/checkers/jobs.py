@@ -1,15 +1,15 @@
 """The job queue, judged by the life of each job in the log, and by the end.
 
 * QNL: an acknowledged job is there in the end, or has ended. Nobody finds a job that
-  was never asked for.
+  was never asked for (`evidence` looks for what each was asked by).
 * QSL: a job is handed out again only after its reservation ended; tokens rise; the
   order is priority, then enqueue; a group is strict.
 * QTR: one end a life, by the holder of the newest token, or for a reason.
 * Not before its time, and not long after; the limits hold; the counters of a job are
   right, and so is what a queue says in the end of how many it has in each state.
 
-What a Complete did beside ending its job is a part of the same request, and judged with
-the keys in `witness`.
+What a Complete did beside ending its job is a part of the same request: `evidence`
+compares it with what was asked and told, `witness` with the keys.
 
 Source: RELIABILITY.md section 4 (Queue); SEMANTICS.md section 6.
 """

@@ -22,7 +22,7 @@ from raftd.statemachine.schema.base import Refusal
 from raftd.statemachine.schema.entry import encode_batch, seal
 from raftd.statemachine.schema.jobs import JobState
 from raftd.statemachine.schema.sessions import OpenSession, SessionOpened
-from tests.checkers.logbook import args_of, name_of, outcome_of, plain
+from tests.checkers.logbook import outcome_of, plain
 from tests.checkers.recorder import Recorder
 from tests.checkers.records import FinalState, Meta
 from tests.checkers.synthetic_callers import ROLES, Ask, Pause, Read, Reply
@@ -120,9 +120,9 @@ class Synthetic:
         while self._events and self.now_us < end_us:
             self.now_us, _, work = heappop(self._events)
             work()
-        self.watching.end()
         self._arrived.clear()
         self._apply([])
+        self.watching.end()
         self.recorder.log(self._log)
         self.recorder.final(self._final())
         return self.recorder.history()
@@ -221,6 +221,8 @@ class Synthetic:
         said = outcome_of(answer)
         error = said.get("error", "")
         reply = Reply(said["outcome"], said.get("answer", {}), error, revision)
+        if isinstance(sent.asked, Ask):
+            reply = sent.asked.answered(reply)
         self._returned(sent, reply)
 
     # --- callers -------------------------------------------------------------------
@@ -233,10 +235,10 @@ class Synthetic:
             return
         session = number = 0
         match asked:
-            case Ask(command=command):
+            case Ask():
                 client.number += 1
                 session, number = client.session, client.number
-                op = self.recorder.begin(client.who, name_of(command), args_of(command))
+                op = self.recorder.begin(client.who, *asked.told)
                 self.recorder.sent(op, session, number, {})
             case Read(name=name, args=args):
                 op = self.recorder.begin(client.who, name, args)

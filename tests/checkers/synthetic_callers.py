@@ -28,7 +28,7 @@ from raftd.statemachine.schema.kv import DeleteKey, DeleteRange, IncrementKey, P
 from raftd.statemachine.schema.locks import AcquireLock, LockMode, ReleaseLock
 from raftd.statemachine.schema.txn import Compare, CompareTarget, Transact
 from tests.checkers.history import as_text
-from tests.checkers.logbook import plain
+from tests.checkers.logbook import args_of, name_of, plain
 
 if TYPE_CHECKING:
     from raftd.statemachine.machine import Machine
@@ -58,10 +58,29 @@ class Reply(msgspec.Struct):
 
 
 class Ask(msgspec.Struct):
-    """A write."""
+    """A write; a complete with operations is a transaction, and not told as one."""
 
     command: AnyCommand
     fences: tuple[Fence, ...] = ()
+    is_complete: bool = False
+
+    @property
+    def told(self) -> tuple[str, Fields]:
+        """What the history says was asked: a name and args."""
+        if not self.is_complete:
+            return name_of(self.command), args_of(self.command)
+        completion, *ops = args_of(self.command)["then"]
+        del completion["op"]
+        return "complete", {**completion, "ops": ops}
+
+    def answered(self, reply: Reply) -> Reply:
+        """Return what the history says was answered."""
+        if not self.is_complete or not reply.is_ok:
+            return reply
+        answer = reply.answer
+        if not answer["has_succeeded"]:
+            return Reply("refused", {}, "RESERVATION_LOST", reply.revision)
+        return msgspec.structs.replace(reply, answer={"results": answer["results"][1:]})
 
 
 class Read(msgspec.Struct):
@@ -276,7 +295,8 @@ def _workers(world: Synthetic, client: Client) -> Script:
             yield Pause(rng.randrange(1000, 80_000))
             command = _end_of(world, job["id"], job["token"])
             if command is not None:
-                yield Ask(command)
+                is_complete = isinstance(command, Transact) and job["id"] % 4 > 0
+                yield Ask(command, is_complete=is_complete)
         yield Pause(rng.randrange(5000, 40_000))
 
 

@@ -4,7 +4,8 @@ filter: only what was asked for · ordered: revisions never fall · unique: noth
 twice · atomic: a revision is never left before all of it was told · bookmarkable: when
 "everything up to R" is said, it was · resumable: nothing is lost or doubled over a
 reconnect · reliable: all of it is what the log says · the previous value, and whether a
-key is new, are right.
+key is new, are right · alive: where a run must end so, watchers of keys were told all
+of it, and those of jobs something.
 
 All of that is: the events told are a contiguous run of the filtered events of the log,
 from where the watch began to the last that was told. A run that ends within a revision
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tests.checkers.history import as_bytes
+from tests.checkers.unasked import WHOLE
 from tests.checkers.verdict import Illegal, Undecided, Verdict, judged
 
 if TYPE_CHECKING:
@@ -55,7 +57,40 @@ def _check(history: History) -> int:
         watchers[seen.watcher].append(seen)
     for watcher, told in watchers.items():
         _Follower(watcher, logged).follow(told)
+    if history.meta.made_by in WHOLE:
+        _check_alive(history)
     return len(history.seen)
+
+
+def _check_alive(history: History) -> None:
+    """See that somebody was told to the end: silence is not a legal watch.
+
+    Each load that reads what there is in the end has its watches of keys catch up.
+    """
+    for final in history.finals:
+        if not any(
+            seen.what == "progress" and seen.revision >= final.revision
+            for seen in history.seen
+        ):
+            raise Illegal(
+                "the history is incomplete: no watcher was told all up to revision"
+                f" {final.revision}, at which the end was read"
+            )
+    watched = {
+        seen.filter.queue
+        for seen in history.seen
+        if seen.filter is not None and seen.filter.what == "jobs"
+    }
+    moves = sum(
+        event.what == "job" and event.queue in watched
+        for entry in history.entries
+        for event in entry.events
+    )
+    if moves and not any(each.what == "job" for s in history.seen for each in s.events):
+        raise Illegal(
+            f"the history is incomplete: {moves} jobs of watched queues moved, and no"
+            " watcher was told of one"
+        )
 
 
 def _logged(history: History) -> list[_Logged]:

@@ -30,6 +30,7 @@ from tests.checkers.verdict import Illegal, Undecided, Verdict, judged
 if TYPE_CHECKING:
     from tests.checkers.history import History
     from tests.checkers.parts import Fields
+    from tests.checkers.places import Place
     from tests.checkers.records import Op
 
 __all__ = ["check_witness"]
@@ -87,12 +88,20 @@ def _witness(op: Op, places: Places) -> _Witness:
         return witness
     place = None if op.name in UNLOGGED else places.of(op)
     if place is not None and place.is_ok and place.applied.outcome == "ok":
-        witness.change = int(place.answer.get("mod_rev", 0))
+        witness.change = _change_of(place)
         if place.answer.get("deleted"):
             witness.change = place.revision
         witness.shows = place.revision
         witness.proves = max(op.revision, witness.change)
     return witness
+
+
+def _change_of(place: Place) -> int:
+    """Return the revision of a request's own change; a transaction has one."""
+    for answer in (place.answer, *place.answer.get("results", [])):
+        if "mod_rev" in answer:
+            return int(answer["mod_rev"])
+    return 0
 
 
 # --- real time ---------------------------------------------------------------------

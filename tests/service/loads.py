@@ -50,11 +50,17 @@ class _LifeRecorder:
 
 
 class _SharedLoad(Load):
-    """A load on names that others use as well."""
+    """A load on names that others use as well.
+
+    Those of the one that was made first, which need not be the one that brings the run
+    to its end: the order in which processes begin is drawn.
+    """
 
     def __init__(
         self,
         first: _SharedLoad | None,
+        *,
+        brings_to_end: bool,
         who: str,
         endpoints: str,
         recorder: Any,
@@ -70,7 +76,7 @@ class _SharedLoad(Load):
             options,
             _SPACE,
         )
-        self._is_first: Final = first is None
+        self._brings_to_end: Final = brings_to_end
         vars(self._setting)["name"] = who
         if first is not None:
             first.share_with(self)
@@ -94,7 +100,7 @@ class _SharedLoad(Load):
             self._loop.call_soon_threadsafe(self._new_election, name)
 
     async def _end(self) -> None:
-        if self._is_first:
+        if self._brings_to_end:
             await super()._end()
         else:
             await self._setting.close_callers()
@@ -133,11 +139,12 @@ class Client:
             host.rng.shuffle(endpoints)
             self.load = load = _SharedLoad(
                 clients.first_load,
-                name,
-                ",".join(endpoints),
-                recorder,
-                self._world,
-                clients.load_options,
+                brings_to_end=self is clients.processes[0],
+                who=name,
+                endpoints=",".join(endpoints),
+                recorder=recorder,
+                world=self._world,
+                options=clients.load_options,
             )
             clients.loads.append(load)
             try:
@@ -185,7 +192,7 @@ class Clients:
 
     @property
     def first_load(self) -> _SharedLoad | None:
-        """Whose names all use."""
+        """The first that was made: all use its names."""
         return self.loads[0] if self.loads else None
 
     def fail(self, name: str, error: BaseException) -> None:
