@@ -7,8 +7,9 @@ transactions touch, are left to `witness`; locks that are shared or counted to `
 Unknown outcomes are settled by the log first, as far as it can. A part that is too
 large, or has too many unknowns left, is undecided: the load was set up wrongly.
 
-A lease *may* end from its last renewal and its ttl on (less what clocks may be off),
-and must not before: that is an operation of the model's own, without an end.
+A lease *may* end from its last renewal and its ttl on (less the margin that clients
+count with: clocks may be off, and the lease clock moves by ticks), and must not before:
+that is an operation of the model's own, without an end.
 
 Source: RELIABILITY.md section 4 (P-compositionality, models of KV and lock).
 """
@@ -40,6 +41,8 @@ _LOCK_OPS: Final = frozenset(
     {"acquire", "release_lock", "cancel_acquire", "break_lock"}
 )
 _US: Final = 1000
+_MARGIN_MS_MIN: Final = 100
+_MARGIN_PPM: Final = 100_000
 
 
 def check_linear(history: History) -> Verdict:
@@ -200,14 +203,14 @@ class _LeaseEnds:
     def __init__(self, history: History, ops: list[Op]) -> None:
         self._alive_us: Final[defaultdict[int, int]] = defaultdict(int)
         self._given_up_us: Final[dict[int, int]] = {}
-        slow_ppm = 1_000_000 - history.meta.drift_ppm
+        margin_ppm = max(_MARGIN_PPM, history.meta.drift_ppm)
         for op in ops:
             if op.session and op.outcome == "ok" and op.number:
                 self._note(op.session, op.call_us)
             lease, ttl_ms = _renewed(op)
             if lease and op.outcome == "ok":
-                lives_us = ttl_ms * _US * slow_ppm // 1_000_000
-                self._note(lease, op.call_us + lives_us)
+                margin_ms = max(_MARGIN_MS_MIN, ttl_ms * margin_ppm // 1_000_000)
+                self._note(lease, op.call_us + (ttl_ms - margin_ms) * _US)
             if op.name in {"revoke", "close_session"} and op.outcome != "refused":
                 gone = op.args.get("lease") or op.args.get("session") or op.session
                 self._given_up_us.setdefault(gone, op.call_us)

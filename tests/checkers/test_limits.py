@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.checkers.evidence import check_evidence, settle
 from tests.checkers.history import History
 from tests.checkers.linear import check_linear
-from tests.checkers.parts import Applied, Event
+from tests.checkers.parts import Applied, Event, Fields
 from tests.checkers.records import Entry, Meta, Op
 from tests.checkers.wgl import OPS_MAX, UNKNOWN_MAX
 from tests.checkers.witness import check_witness
@@ -152,3 +154,43 @@ def test_the_log_settles_what_is_unknown() -> None:
 def test_what_has_no_number_stays_unknown() -> None:
     op = Op(id=1, client="a", name="put", call_us=1, args={"key": "k", "value": "v"})
     assert settle(history_of([], [op])) == [op]
+
+
+@pytest.mark.parametrize(
+    ("ttl_ms", "at_ms", "outcome"),
+    [
+        (2000, 1805, "legal"),
+        (2000, 1795, "illegal"),
+        (500, 405, "legal"),
+        (500, 395, "illegal"),
+    ],
+)
+def test_a_lease_may_end_by_the_margin_that_clients_count_with(
+    ttl_ms: int, at_ms: int, outcome: str
+) -> None:
+    """Clocks are off by 5 %, and the lease clock moves by ticks."""
+    granted = {"lease": 7, "ttl_ms": ttl_ms}
+    mine = {"name": "l", "lease": 7, "claimant": "a"}
+    theirs = {"name": "l", "lease": 8, "claimant": "b"}
+    ops = [
+        _done(1, "grant", 0, 5, {"ttl_ms": ttl_ms}, granted),
+        _done(2, "acquire", 5, 10, mine, {"token": 1}),
+        _done(3, "acquire", 20, at_ms, theirs, {"token": 2}),
+    ]
+    history = History(meta=Meta(made_by="by hand"), ops=ops)
+    assert check_linear(history).outcome == outcome
+
+
+def _done(
+    number: int, name: str, begin_ms: int, end_ms: int, args: Fields, answer: Fields
+) -> Op:
+    return Op(
+        id=number,
+        client=f"c{number}",
+        name=name,
+        call_us=begin_ms * 1000,
+        return_us=end_ms * 1000,
+        args=args,
+        outcome="ok",
+        answer=answer,
+    )
