@@ -23,6 +23,16 @@ SOAK_A := --soak
 SOAK_B := --commit
 ARGS ?=
 
+# Only where they are asked for: the environment may have such names, too.
+ifneq ($(filter sim sim-soak,$(MAKECMDGOALS)),)
+ifeq ($(filter $(LEVEL),A B),)
+$(error LEVEL is A or B, not '$(LEVEL)')
+endif
+ifeq ($(LEVEL) $(origin STEPS),B command line)
+$(error STEPS means nothing to level B: its runs end by ARGS="--seconds 8")
+endif
+endif
+
 .PHONY: help
 help: ## print this list
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
@@ -118,7 +128,7 @@ proto: $(STAMP) ## generate proto/gen from proto/raftpb
 	@$(BIN)/python proto/generate.py
 
 .PHONY: sim
-sim: $(STAMP) ## one simulated run: make sim SEED=1 [LEVEL=B] [STEPS=20000]
+sim: $(STAMP) ## one simulated run: make sim SEED=1 [STEPS=20000], or LEVEL=B SEED=1
 	@$(BIN)/python -m $(SIM_$(LEVEL)) --seed $(SEED) $(ARGS)
 
 .PHONY: sim-soak

@@ -25,7 +25,7 @@ from tests.chaos.loads import PauseClient
 from tests.chaos.matrix import Pace, rounds_of
 from tests.chaos.run import RoundReport, RoundRun, SliceReport
 from tests.chaos.table import Totals
-from tests.proof.arguments import natural, new_file, span
+from tests.proof.arguments import Parser, natural, new_file, span
 from tests.proof.results import append, tested_commit
 from tests.proof.seeds import fresh_seeds
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser = Parser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=span, default=4.0)
     parser.add_argument("--faults", default="", help="names, with commas; default all")
     parser.add_argument("--seed", type=int, help="default: drawn from the commit")

@@ -4,9 +4,10 @@
     python -m tests.checkers corrupt FILE --how NAME -o OUT
     python -m tests.checkers prove FILE
 
-0 = all legal (prove: and every corrupted copy illegal), 1 = not, 2 = unknown or
-unreadable. With ``--results`` a proof adds a row for each checker to a file: how many
-histories it judged, the corrupted copies among them, and how often it was wrong.
+0 = all legal (prove: and every corrupted copy illegal), 1 = one is illegal, 2 = none
+is, but one is unknown or unreadable. With ``--results`` a proof adds a row for each
+checker to a file: how many histories it judged, the corrupted copies among them, and
+how often it was wrong.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from tests.checkers.corrupt import CORRUPTIONS, Unable, corrupt
 from tests.checkers.history import HistoryError, load, save
 from tests.checkers.judge import CHECKERS, judge
 from tests.checkers.prove import prove
-from tests.proof.arguments import new_file
+from tests.proof.arguments import Parser, new_file
 from tests.proof.results import append, new_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tests.checkers.prove import Proof
     from tests.checkers.verdict import Verdict
@@ -38,7 +39,7 @@ _LEGAL, _ILLEGAL, _UNKNOWN = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tests.checkers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,12 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match asked.command:
             case "judge":
-                return max(_judge(path) for path in asked.files)
+                return _worst(_judge_file(path) for path in asked.files)
             case "corrupt":
                 return _corrupt(asked.file, asked.how, asked.out, asked.seed)
             case _:
                 return _prove(asked.file, asked.seed, asked.results)
     except (HistoryError, Unable) as error:
+        print(error, file=sys.stderr)
+        return _UNKNOWN
+
+
+def _worst(outcomes: Iterable[int]) -> int:
+    """Return what several come to; illegal counts more than unknown."""
+    found = set(outcomes)
+    return _ILLEGAL if _ILLEGAL in found else max(found)
+
+
+def _judge_file(path: Path) -> int:
+    """Judge one of several: what cannot be read does not hide the others."""
+    try:
+        return _judge(path)
+    except HistoryError as error:
         print(error, file=sys.stderr)
         return _UNKNOWN
 
@@ -77,10 +93,8 @@ def _judge(path: Path) -> int:
     verdicts = judge(history)
     for verdict in verdicts:
         print(f"{path}: {verdict.checker:<10} {verdict.outcome:<8} {verdict.sentence}")
-    outcomes = {verdict.outcome for verdict in verdicts}
-    if "illegal" in outcomes:
-        return _ILLEGAL
-    return _UNKNOWN if "unknown" in outcomes else _LEGAL
+    codes = {"legal": _LEGAL, "illegal": _ILLEGAL, "unknown": _UNKNOWN}
+    return _worst(codes[verdict.outcome] for verdict in verdicts)
 
 
 def _corrupt(path: Path, how: str, out: Path, seed: int) -> int:

@@ -57,6 +57,17 @@ def test_what_cannot_be_judged_ends_with_2(
     assert "there is no job in the end" in capsys.readouterr().err
 
 
+def test_what_cannot_be_judged_does_not_hide_what_is_illegal(
+    legal: Path, tmp_path: Path
+) -> None:
+    bad, bare = str(tmp_path / "bad.jsonl"), str(tmp_path / "bare.jsonl")
+    op = Op(id=1, client="a", name="get", call_us=1, args={"key": "k"})
+    save(History(meta=Meta(made_by="test"), ops=[op]), tmp_path / "bare.jsonl")
+    assert main(["corrupt", str(legal), "--how", "lost-key", "-o", bad]) == 0
+    for others in ([bad, bare], [bare, bad], [bad, str(tmp_path / "none.jsonl")]):
+        assert main(["judge", *others]) == 1
+
+
 def test_a_proof_says_of_each_corruption_who_refused_it(
     legal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

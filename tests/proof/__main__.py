@@ -5,11 +5,10 @@ Source: RELIABILITY.md section 7.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 from typing import Final
 
+from tests.proof.arguments import Parser, existing_file, new_file
 from tests.proof.report import report_of
 from tests.proof.results import RESULTS, ResultsError, load
 
@@ -19,17 +18,21 @@ REPORT: Final = RESULTS.with_suffix(".md")
 
 
 def main(args: list[str] | None = None) -> int:
-    """Write or compare; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
+    """Write or compare.
+
+    Returns:
+        0 = done, 1 = not fresh, 2 = the rows cannot be read.
+    """
+    parser = Parser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--rows", type=Path, default=RESULTS)
-    parser.add_argument("--to", type=Path, default=REPORT)
+    parser.add_argument("--rows", type=existing_file, default=RESULTS)
+    parser.add_argument("--to", type=new_file, default=REPORT)
     options = parser.parse_args(args)
     try:
         page = report_of(load(options.rows))
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     if options.check:
         if options.to.exists() and options.to.read_text(encoding="utf-8") == page:
             return 0

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
-__all__ = ["count", "existing_file", "natural", "new_file", "span"]
+__all__ = ["Parser", "count", "existing_file", "natural", "new_file", "span"]
 
 
 def natural(text: str) -> int:
@@ -66,3 +68,26 @@ def new_file(text: str) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} may not be written")
     return path
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one sentence, and ends with code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        self.exit(2, f"error: {message}\n")
+
+    def refuse_idle(
+        self, given: argparse.Namespace, mode: str, used: Collection[str]
+    ) -> None:
+        """Refuse what was asked for and would be passed over in silence.
+
+        Args:
+            given: What was parsed.
+            mode: What is to be done, as a sentence calls it.
+            used: Names of all arguments that it looks at.
+        """
+        for name, value in vars(given).items():
+            if name not in used and value != self.get_default(name):
+                option = "--" + name.replace("_", "-")
+                self.error(f"{option} means nothing to {mode}")

@@ -9,10 +9,11 @@ Source: RELIABILITY.md section 7.
 from __future__ import annotations
 
 import datetime
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import msgspec
 
@@ -130,8 +131,15 @@ def new_row(kind: Kind, **counts: object) -> Row:
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Add rows to a file, which need not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    with path.open("a+b") as file:
+        if file.tell() and not _ends_in_line(file):
+            file.write(b"\n")  # a crash in the middle of a row
         file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+def _ends_in_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def load(path: Path) -> list[Row]:
@@ -141,8 +149,7 @@ def load(path: Path) -> list[Row]:
         ResultsError: A line is not a row; the sentence names the line.
     """
     rows = []
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             rows.append(msgspec.json.decode(line, type=Row))
         except msgspec.MsgspecError as error:

@@ -73,8 +73,28 @@ def test_a_broken_line_is_named(
     path.write_bytes(path.read_bytes() + b'{"kind": "guess"}\n')
     with pytest.raises(ResultsError, match=r"rows\.jsonl:2 is not a row"):
         load(path)
-    assert main(["--rows", str(path)]) == 1
+    assert main(["--rows", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_rows_that_are_not_there_leave_the_report_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "reliability.md"
+    page.write_text("as it was")
+    with pytest.raises(SystemExit) as ended:
+        main(["--rows", str(tmp_path / "none.jsonl"), "--to", str(page)])
+    assert ended.value.code == 2
+    assert "there is no file" in capsys.readouterr().err
+    assert page.read_text() == "as it was"
+
+
+def test_a_row_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append(path, [row("kill")])
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    append(path, [row("cut"), row("loss")])
+    assert [each.name for each in load(path)] == ["kill", "cut", "loss"]
 
 
 def test_a_new_row_names_the_commit() -> None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.proof.arguments import count, new_file, span
+from tests.proof.arguments import Parser, count, natural, new_file, span
 from tests.proof.results import append, tested_commit
 from tests.proof.seeds import commit_id, fresh_seeds
 from tests.service.run import Service
@@ -91,9 +91,9 @@ def _soak(given: argparse.Namespace) -> bool:
     return not found.failures
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.service")
-    parser.add_argument("--seed", type=int, nargs="+", default=[1])
+def _parser() -> Parser:
+    parser = Parser(prog="python -m tests.service")
+    parser.add_argument("--seed", type=natural, nargs="+", default=[1])
     parser.add_argument(
         "--seconds", type=span, default=SECONDS, help="simulated time under faults"
     )
@@ -110,16 +110,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_idle(parser: Parser, given: argparse.Namespace, *, is_soak: bool) -> None:
+    """Refuse what would be passed over in silence."""
+    if given.gate:
+        parser.refuse_idle(given, "--gate", {"gate"})
+    elif given.hashes:
+        parser.refuse_idle(given, "--hashes", {"hashes", "seed", "seconds"})
+    elif is_soak:
+        used = {"seed", "seconds", "seeds", "commit", "of", "minutes", "jobs"}
+        parser.refuse_idle(given, "many seeds", used | {"results"})
+        if len(given.seed) > 1:
+            parser.error("many seeds begin at one --seed, not at several")
+        if given.of and not given.commit:
+            parser.error("--of means nothing without --commit")
+    else:
+        used = {"seed", "seconds", "trace", "history"}
+        parser.refuse_idle(given, "a plain run", used)
+        if given.history is not None and len(given.seed) > 1:
+            parser.error("--history takes the history of one --seed")
+
+
 def main(args: list[str] | None = None) -> int:
     """Run what is asked for; return the exit code."""
-    given = _parser().parse_args(args)
+    parser = _parser()
+    given = parser.parse_args(args)
+    is_soak = given.commit or given.seeds > 1 or given.minutes is not None
+    _refuse_idle(parser, given, is_soak=is_soak)
     if given.gate:
         return 0 if gate(os.cpu_count() or 1) else 1
     if given.hashes:
         for seed in given.seed:
             print(_hash(Case(seed, given.seconds)))
         return 0
-    if given.commit or given.seeds > 1 or given.minutes is not None:
+    if is_soak:
         return 0 if _soak(given) else 1
     cases = [Case(seed, given.seconds) for seed in given.seed]
     told = [_run(case, given.history, is_traced=given.trace) for case in cases]

@@ -20,7 +20,14 @@ from typing import Final
 
 import msgspec
 
-from tests.proof.arguments import count, existing_file, natural, new_file, span
+from tests.proof.arguments import (
+    Parser,
+    count,
+    existing_file,
+    natural,
+    new_file,
+    span,
+)
 from tests.proof.results import append, new_row
 from tests.proof.seeds import commit_id, fresh_seeds
 from tests.sim.actions import load_script, save_script
@@ -34,6 +41,20 @@ __all__ = ["main"]
 _WRONG: Final = 2
 _CATALOGUE: Final = "tests.mutants.catalogue"
 """Imported when it is asked for: it needs all that bugs are looked for with."""
+_OF_A_RUN: Final = frozenset(
+    {"seed", "seeds", "steps", "trace", "narrow", "files", "planted"}
+)
+_MODES: Final[dict[str, frozenset[str]]] = {
+    "gate": frozenset({"jobs"}),
+    "soak": frozenset(
+        {"seeds", "steps", "commit", "first", "minutes", "jobs", "results"}
+    ),
+    "pairs": frozenset({"steps", "commit"}),
+    "hashes": frozenset({"seed", "steps"}),
+    "shrink": frozenset({"seed", "steps", "narrow", "files", "planted", "out"}),
+    "script": frozenset({"trace"}),
+}
+"""What can be asked for beside a plain run, and which arguments it looks at."""
 _NO_SHRINKING: Final = (
     "runs on files are not made smaller: what their crashes tear hangs on the bytes"
     " that were written, which change with every step that is left out; look whether"
@@ -96,12 +117,12 @@ def _run(simulation: Simulation, steps: int, repeat: str, *, is_traced: bool) ->
 
 
 def _run_seeds(options: argparse.Namespace) -> bool:
-    first = options.seed[0]
-    seeds = list(range(first, first + (options.seeds or 1)))
+    first, *others = options.seed
+    seeds = [*range(first, first + (options.seeds or 1)), *others]
     swarm = "narrow" if options.narrow else "wide"
     name = options.planted or ""
     are_good = []
-    for seed in options.seed[1:] + seeds:
+    for seed in seeds:
         case = Case(seed, options.steps, swarm, options.files)
         simulation, command = case.simulation(), case.command
         if name:
@@ -174,6 +195,13 @@ def _follow(options: argparse.Namespace) -> bool:
     except msgspec.MsgspecError as error:
         print(f"{options.script} is no script: {error}", file=sys.stderr)
         sys.exit(_WRONG)
+    if script.planted and not _is_simulated(script.planted):
+        print(
+            f"{options.script} names the planted bug {script.planted!r}, which the"
+            " simulator does not have",
+            file=sys.stderr,
+        )
+        sys.exit(_WRONG)
     print(f"script of {script.commit or 'no commit'}: {script.failure}")
     with _planted(script.planted):
         simulation = Simulation(script.seed, script.options, script)
@@ -181,10 +209,10 @@ def _follow(options: argparse.Namespace) -> bool:
         return _run(simulation, 0, repeat, is_traced=options.trace)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m tests.sim", description=__doc__)
     add = parser.add_argument
-    add("--seed", type=int, nargs="+", default=[1])
+    add("--seed", type=natural, nargs="+", default=[1])
     add("--seeds", type=count, help="runs, from --seed on; fresh ones of a soak")
     add("--steps", type=count, default=STEPS, help="events of a run, about")
     add("--trace", action="store_true", help="print every event")
@@ -206,10 +234,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:
+    modes = [mode for mode in _MODES if getattr(options, mode)]
+    if len(modes) > 1:
+        parser.error(f"--{modes[0]} and --{modes[1]} cannot be done at once")
+    mode = modes[0] if modes else ""
+    used = {mode, *_MODES.get(mode, _OF_A_RUN)}
+    parser.refuse_idle(options, f"--{mode}" if mode else "a plain run", used)
+
+
 def main(args: list[str] | None = None) -> int:
     """Do what was asked; return the exit code."""
     parser = _parser()
     options = parser.parse_args(args)
+    _refuse_idle(parser, options)
     if options.planted and not _is_simulated(options.planted):
         parser.error(f"no planted bug of the simulator is called {options.planted!r}")
     if options.shrink and options.files == "real":
