@@ -76,9 +76,14 @@ def run_program(
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """Have SIGTERM end what is done as Ctrl-C does: with all that it started."""
-    before = signal.signal(
-        signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
-    )
+
+    def end(*_: object) -> None:
+        if callable(signal.getsignal(signal.SIGINT)):  # a running loop has its own
+            signal.raise_signal(signal.SIGINT)
+        else:  # ignored, as in a shell's background jobs
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

@@ -82,14 +82,22 @@ def test_what_was_measured_is_told_however_it_ends(
     assert told.err == ("error: lost\n" if code == 1 else "")
 
 
-def test_sigterm_ends_a_measurement_as_ctrl_c_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_sigterm_ends_a_measurement_as_ctrl_c_does(
+    tmp_path: Path, *, is_ignored: bool
+) -> None:
     file = tmp_path / "rows.json"
+    of_ctrl_c = signal.SIG_IGN if is_ignored else signal.default_int_handler
 
     def measure(_say: Say, keep: Keep) -> None:
         keep(_ROWS)
         signal.raise_signal(signal.SIGTERM)
 
-    assert run_program(measure, file) == 130
+    before = signal.signal(signal.SIGINT, of_ctrl_c)
+    try:
+        assert run_program(measure, file) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert read_records([file]).rows == tuple(_ROWS)
 
 
