@@ -13,7 +13,12 @@ import pytest
 from raftd.consensus.types import Index
 from raftd.storage import log_here
 from raftd.storage.errors import DiskFailed, DiskFull
-from raftd.storage.files import extend_bytes, wal_path
+from raftd.storage.files import (
+    connect_writer,
+    connect_writer_here,
+    extend_bytes,
+    wal_path,
+)
 from raftd.storage.log_here import LogHere, SyncPace
 from raftd.storage.log_store import LogStore
 from tests.storage.tools import entries, entry, open_node, write
@@ -138,6 +143,24 @@ async def test_what_was_written_here_is_there_after_a_crash(tmp_path: Path) -> N
                 (copy / file.name).write_bytes(file.read_bytes())
     async with open_node(copy) as stores:
         assert stores.recovery.log.tail == entries(1, 4)
+
+
+async def test_both_connections_sync_before_they_call_it_durable(
+    tmp_path: Path,
+) -> None:
+    """See ``test_power_loss`` for what becomes of it where a compiler is."""
+    path = tmp_path / "log.db"
+    there = await connect_writer(path)
+    here = connect_writer_here(path)
+    try:
+        for pragma, wanted in (("synchronous", 2), ("fullfsync", 1)):
+            (told,) = await there.execute_fetchall(f"PRAGMA {pragma}")
+            assert tuple(told) == (wanted,)
+            assert here.execute(f"PRAGMA {pragma}").fetchone() == (wanted,)
+        assert here.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    finally:
+        here.close()
+        await there.close()
 
 
 @pytest.mark.usefixtures("patient")
