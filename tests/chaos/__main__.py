@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.chaos.fault import Fault
     from tests.checkers.verdict import Verdict
 
-__all__ = ["main"]
+__all__ = ["main", "told_of"]
 
 _SHORT_MIN: Final = 8.0
 _SHORT: Final = Pace(fault_s=2.5, round_s=30.0)
@@ -222,8 +222,7 @@ class _Chaos:
             return
         kept = self._keep(report)
         print(
-            f"round {number} failed: history {kept / 'history.jsonl'}, logs of nodes"
-            f" {kept}/n*.log; again: {self._again(number)}",
+            f"round {number} failed: {told_of(kept)}; again: {self._again(number)}",
             flush=True,
         )
 
@@ -254,6 +253,14 @@ class _Chaos:
         if self._given.results is not None:
             append(self._given.results, rows)
         return 1 if self._totals.failures else 0
+
+
+def told_of(kept: Path) -> str:
+    """Say where what a failed round has left is: what there is of it."""
+    history, logs = kept / "history.jsonl", any(kept.glob("n*.log"))
+    found = [f"history {history}"] if history.exists() else ["no history"]
+    found.append(f"logs of nodes {kept}/n*.log" if logs else "no logs of nodes")
+    return ", ".join(found)
 
 
 def _interrupt(task: asyncio.Task[object] | None) -> None:

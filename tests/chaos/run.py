@@ -181,10 +181,14 @@ class RoundRun:
             seed=self._seed,
             wants=self._round.wants,
         )
-        world.start()
-        if not world.wait_for_leader():
+        try:
+            world.start()
+            if not world.wait_for_leader():
+                raise Stuck("nobody came to lead after the start")
+        except BaseException:
+            self._save_logs(world)
             world.close()
-            raise Stuck("nobody came to lead after the start")
+            raise
         return world
 
     async def _in(self, world: _Recorded) -> None:
