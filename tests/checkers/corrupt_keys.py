@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tests.checkers.corruption import change_request, corruption, pick, requests
-from tests.checkers.linear import sole_keys
+from tests.checkers.linear import sole_keys, sole_locks
 
 if TYPE_CHECKING:
     import random
@@ -286,15 +286,17 @@ def _double_cas(history: History, rng: random.Random) -> None:
 def _double_grant(history: History, rng: random.Random) -> None:
     """As if two leaders had each let somebody in."""
     released = {op.args["token"]: op for op in history.ops if op.name == "release_lock"}
+    alone = sole_locks(history)
     found = [
         place
         for place, op in enumerate(history.ops)
         if op.name == "acquire"
         and op.outcome == "ok"
-        and op.args.get("mode", 1) == 1
+        and op.args["name"] in alone
         and op.return_us is not None
         and (back := released.get(op.answer["token"])) is not None
         and back.outcome == "ok"
+        and back.session == op.args.get("lease")  # so it was alive all the while
         and op.return_us + 2 < back.call_us
     ]
     place = pick(rng, found, "lock that was held for a while")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.checkers.records import Op
     from tests.checkers.wgl import Model
 
-__all__ = ["check_linear", "key_calls", "lock_calls", "sole_keys"]
+__all__ = ["check_linear", "key_calls", "lock_calls", "sole_keys", "sole_locks"]
 
 _KEY_OPS: Final = frozenset({"get", "put", "cas", "delete", "incr"})
 _LOCK_OPS: Final = frozenset(
@@ -274,6 +274,12 @@ def _lock_op(op: Op) -> LockOp | None:
             return LockOp("break")
         case _:
             return None
+
+
+def sole_locks(history: History) -> set[str]:
+    """Return the exclusive locks that are judged."""
+    names = {op.args["name"] for op in history.ops if op.name == "acquire"}
+    return names - _touched_locks(history)
 
 
 def _touched_locks(history: History) -> set[str]:
