@@ -101,7 +101,7 @@ def grant(ttl_ms: int) -> Op:
     )
 
 
-@pytest.mark.parametrize(("ttl_ms", "outcome"), [(10, "illegal"), (3, "legal")])
+@pytest.mark.parametrize(("ttl_ms", "outcome"), [(110, "illegal"), (103, "legal")])
 def test_a_lock_is_free_for_another_only_when_its_holders_lease_may_have_ended(
     ttl_ms: int, outcome: str
 ) -> None:
