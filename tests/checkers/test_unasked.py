@@ -13,6 +13,10 @@ import pytest
 
 from tests.checkers.evidence import check_evidence
 from tests.checkers.history import History
+from tests.checkers.likeness import agrees
+from tests.checkers.parts import Applied
+from tests.checkers.places import Place
+from tests.checkers.records import Op
 from tests.checkers.synthetic import synthesize
 from tests.checkers.unasked import claimant_of
 from tests.checkers.watches import check_watches
@@ -20,7 +24,7 @@ from tests.checkers.watches import check_watches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.checkers.records import Op
+    from tests.checkers.parts import Fields
 
 _WRITES = ("put", "incr", "enqueue", "acquire", "complete", "txn")
 
@@ -116,3 +120,30 @@ def test_watchers_that_heard_nothing_are_no_proof(made_by: str, outcome: str) ->
     for seen in ([], began):
         deaf = msgspec.structs.replace(heard, seen=seen)
         assert check_watches(deaf).outcome == outcome
+
+
+# --- what was there before ---------------------------------------------------------
+
+_FOUND = {"key": "k", "value": "v", "mod_rev": 3, "version": 1}
+
+
+@pytest.mark.parametrize(
+    ("told", "is_legal"),
+    [
+        (_FOUND, True),
+        (None, True),
+        ({**_FOUND, "value": ""}, True),
+        ({**_FOUND, "value": "w"}, False),
+        ({**_FOUND, "value": "", "mod_rev": 2}, False),
+    ],
+)
+def test_an_answer_that_is_told_again_may_leave_out_what_was_there(
+    told: Fields | None, *, is_legal: bool
+) -> None:
+    asked = {"compares": [], "then": [{"op": "get", "key": "k"}]}
+    logged = {"has_succeeded": True, "results": [{"found": _FOUND}]}
+    applied = Applied(name="txn", args=asked, session=1, number=1, answer=logged)
+    place = Place(1, 1, applied, 3, "ok", "", logged)
+    answer = {"has_succeeded": True, "results": [{"found": told}]}
+    op = Op(id=1, client="a", name="txn", call_us=0, args=asked, answer=answer)
+    assert agrees(op, place) == is_legal
