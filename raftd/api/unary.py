@@ -46,6 +46,8 @@ _Streaming = Callable[[bytes, _Context], Awaitable[None]]
 
 _MARGIN_S_MAX: Final = 0.1
 _MARGIN_SHARE: Final = 0.1
+_ROUNDED_UP_SHARE: Final = 0.01
+"""gRPC passes a deadline on with two or three digits, rounded up."""
 _FOR_EVER_S: Final = 1e8
 
 
@@ -222,6 +224,7 @@ def _timeout_of(context: _Context) -> float | None:
     left_s = context.time_remaining()
     if left_s is None or left_s > _FOR_EVER_S:
         return None
+    left_s -= left_s * _ROUNDED_UP_SHARE
     return max(0.0, left_s - min(_MARGIN_S_MAX, left_s * _MARGIN_SHARE))
 
 

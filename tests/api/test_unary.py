@@ -85,7 +85,8 @@ async def test_the_node_answers_before_the_caller_gives_up(
 
 
 @pytest.mark.parametrize(
-    ("left_s", "given_s"), [(60, 59.9), (0.5, 0.45), (0, 0), (None, None), (1e9, None)]
+    ("left_s", "given_s"),
+    [(60, 59.3), (0.5, 0.4455), (0, 0), (None, None), (1e9, None)],
 )
 def test_the_node_is_given_a_little_less_than_is_left(
     left_s: float | None, given_s: float | None
