@@ -77,10 +77,19 @@ class LogHere:
     """The second connection that writes to one log.db; see the module's rules."""
 
     def __init__(self, path: Path) -> None:
-        """Prepare; the first write connects."""
+        """Prepare; ``connect`` comes before the first write."""
         self.pace: Final = SyncPace()
         self._path: Final = path
         self._db: sqlite3.Connection | None = None
+
+    def connect(self) -> None:
+        """Open the file, which nobody has had time to exchange.
+
+        Raises:
+            DiskFailed: The disk refused.
+        """
+        with translate_errors(self._path, "open"):
+            self._db = connect_writer_here(self._path)
 
     def execute(self, sql: str, parameters: Sequence[object]) -> None:
         """Run one statement that is a transaction; it is durable when this returns.
@@ -90,9 +99,8 @@ class LogHere:
             DiskFailed: It may or may not be there after a restart.
         """
         begin_s = time.perf_counter()
+        assert self._db is not None, "it was connected"
         with translate_errors(self._path, "write"):
-            if self._db is None:
-                self._db = connect_writer_here(self._path)
             self._db.execute(sql, parameters)
         self.pace.note(begin_s)
 

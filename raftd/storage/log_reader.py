@@ -32,6 +32,16 @@ class LogReader:
         self._path = path
         self._db: sqlite3.Connection | None = None
 
+    def connect(self) -> None:
+        """Open the file and its write-ahead log: later the names may lead elsewhere.
+
+        Raises:
+            DiskFailed: The disk refused.
+        """
+        with translate_errors(self._path, "open"):
+            self._db = connect_reader(self._path)
+            self._db.execute("SELECT idx FROM entries LIMIT 1").fetchall()
+
     def read(
         self, cut: CutPoint, low: Index, high: Index, bytes_max: int
     ) -> tuple[Entry, ...]:
@@ -89,8 +99,7 @@ class LogReader:
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._db = connect_reader(self._path)
+        assert self._db is not None, "it was connected"
         return self._db
 
     def _verify(self, row: LogRow, index: int, previous_crc: int | None) -> int:

@@ -109,9 +109,11 @@ class LogStore:
         store = cls(path, scan, LogReader(path), writer)
         try:
             await writer.prepare()
+            store._reader.connect()
             recovery = await store._finish(scan, checkpoint)
             await store._seal()
         except BaseException:
+            store._reader.close()
             await writer.close()
             raise
         return store, recovery

@@ -87,6 +87,7 @@ class LogWriter:
             await self._db.execute_fetchall("PRAGMA wal_autocheckpoint=0")
             for statement in CHANGE_SQL:
                 await self._db.execute_fetchall(statement)
+        self._here.connect()
 
     async def store(self, changes: Sequence[Change], rows: Sequence[LogRow]) -> None:
         """Make changes and then rows durable, together.

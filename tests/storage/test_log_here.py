@@ -252,3 +252,26 @@ def test_room_is_taken_only_where_it_is_plenty(
     assert file.read_bytes() == b"begin" + bytes(MIB - 5)
     extend_bytes(file, 100)
     assert file.stat().st_size == MIB
+
+
+async def test_what_takes_the_place_of_the_log_is_neither_written_nor_read(
+    tmp_path: Path,
+) -> None:
+    """SQLite opens by name; the names may lead elsewhere before the first append."""
+    data_dir = tmp_path / "n1"
+    async with open_node(data_dir) as stores:
+        await stores.log.write(write(hard_state=(1, None)))
+        moved = data_dir.rename(tmp_path / "elsewhere")
+        data_dir.mkdir()
+        for name in ("log.db", "log.db-wal"):
+            (data_dir / name).write_bytes(b"somebody else's")
+        assert stores.log.write_here(write(entries(1, 1)))
+        assert stores.log.read(Index(1), Index(2), MIB) == entries(1, 1)
+        found = {path.name: path.read_bytes() for path in data_dir.iterdir()}
+        assert found == dict.fromkeys(("log.db", "log.db-wal"), b"somebody else's")
+        for path in data_dir.iterdir():
+            path.unlink()
+        data_dir.rmdir()
+        moved.rename(data_dir)
+    async with open_node(data_dir) as stores:
+        assert stores.recovery.log.tail == entries(1, 1)

@@ -50,6 +50,7 @@ def read_committed(data_dir: Path) -> tuple[Entry, ...]:
     commit = max(head.commit, written or 0)
     first = Index(cut.index + 1)
     reader = LogReader(path)
+    reader.connect()
     try:
         return reader.read(cut, first, Index(commit + 1), _BYTES_MAX)
     finally:
