@@ -142,10 +142,7 @@ class Pump:
             if reply.HasField("refusal"):
                 ends = self._take_refusal(reply) or ends
             elif (call := take(reply.tag)) is not None:
-                if call.future.done():
-                    call.answer(reply)
-                else:  # as ``answer``, without its call
-                    call.future.set_result(reply)
+                call.answer(reply)
             elif (watch := self._subscriptions.get(reply.tag)) is not None:
                 watch.on_reply(reply)
         window.settle()

@@ -51,10 +51,7 @@ async def reserve(
     end_s = math.inf if wait_s is None else core.loop.time() + wait_s
     while True:
         held, lease_id = held_now(core, lease) or await held_of(core, lease, timeout_s)
-        if wait_s is None:
-            slice_s = SLICE_S
-        else:
-            slice_s = min(SLICE_S, max(0.0, end_s - core.loop.time()))
+        slice_s = min(SLICE_S, max(0.0, end_s - core.loop.time()))
         request = StreamRequest()
         body = request.reserve_jobs
         body.lease_id = lease_id

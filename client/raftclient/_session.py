@@ -93,13 +93,9 @@ class Session:
             self._arm(call.deadline_s)
         if self.held is None and call.is_write:
             self._want_session()
-        pump = self._pump
-        if pump is None:  # as ``_wake``, without its call
-            self._wanted.set()
-            return
         if was_owed_nothing:
-            pump.alive_s = self._loop.time()
-        pump.wake()
+            self._owed_from_now()
+        self._wake()
 
     def check(self) -> None:
         """Notice that its lease has run out, whatever else has had time to run."""
@@ -108,9 +104,7 @@ class Session:
 
     def takes_more(self) -> bool:
         """Tell whether it lives, and no long wait takes up half of its room."""
-        held = self.held
-        if held is not None and held.is_lost():
-            self._lost_here()
+        self.check()
         return self.over is None and not self.window.is_held_up()
 
     async def opened(self) -> Held:
@@ -125,8 +119,8 @@ class Session:
 
     def subscribe(self, subscription: Subscription) -> int:
         """Begin a watch; returns the tag that ends it."""
-        if self._pump is not None and not len(self.window) and not self._subscriptions:
-            self._pump.alive_s = self._loop.time()  # the member owed nothing so far
+        if not len(self.window) and not self._subscriptions:
+            self._owed_from_now()
         tag = self.window.tag_subscription()
         self._subscriptions[tag] = subscription
         if self._pump is not None:
@@ -289,6 +283,11 @@ class Session:
             self._pump.wake()
         else:  # while a pump runs it is set: ``_run`` alone clears it, before it waits
             self._wanted.set()
+
+    def _owed_from_now(self) -> None:
+        """Count a member's silence from now on: it owed nothing before."""
+        if self._pump is not None:
+            self._pump.alive_s = self._loop.time()
 
     def _want_session(self) -> None:
         self._wants_session = True

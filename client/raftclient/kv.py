@@ -143,8 +143,8 @@ class KvCalls:
         """
         request = StreamRequest()
         body = request.put_key
-        body.key = key.encode() if isinstance(key, str) else key
-        body.value = value.encode() if isinstance(value, str) else value
+        body.key = as_bytes(key)
+        body.value = as_bytes(value)
         if lease is not None:
             body.lease_id = lease_id_of(lease)
         if if_mod_rev is not None:
@@ -182,7 +182,7 @@ class KvCalls:
         """
         request = StreamRequest()
         body = request.get_key
-        body.key = key.encode() if isinstance(key, str) else key
+        body.key = as_bytes(key)
         if at_revision is not None:
             body.at_revision = at_revision
         if stale:

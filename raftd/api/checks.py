@@ -15,6 +15,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from raftd.api.limits import DoorLimits
+from raftd.statemachine import refusals
 from raftd.statemachine.refusals import check_name, too_large
 from raftd.statemachine.schema.base import Fence, FenceKind, Reason, Refusal
 from raftpb.v1 import common_pb2
@@ -61,13 +62,7 @@ def check_bytes(what: str, value: bytes, limits: DoorLimits) -> Refusal | None:
 def check_text(what: str, text: str, limits: DoorLimits) -> Refusal | None:
     """Refuse a short text for people or handlers that is too long."""
     limit = limits.apply.claimant_bytes_max
-    # A character has at most four bytes.
-    if len(text) * 4 <= limit:
-        return None
-    size_bytes = len(text.encode())
-    if size_bytes <= limit:
-        return None
-    return too_large(what, size_bytes, "claimant_bytes_max", limit)
+    return refusals.check_text(what, text, "claimant_bytes_max", limit)
 
 
 def check_id(what: str, number: int) -> Refusal | None:

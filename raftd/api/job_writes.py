@@ -172,11 +172,11 @@ class JobWrites:
         self, request: queues_pb2.CompleteJobRequest | txn_pb2.CompleteOp, session: int
     ) -> CompleteJob | Refusal:
         """Translate a completion without operations."""
-        job, token, result = request.job_id, request.token, request.result
+        result = request.result
         return (
-            (None if job and token else _check_held(request))
+            _check_held(request)
             or check_bytes("the result", result, self._limits)
-            or CompleteJob(job, token, result)
+            or CompleteJob(request.job_id, request.token, result)
         )
 
     def fail(

@@ -94,12 +94,7 @@ class ReplySink:
         if call is None or not self._is_open:
             return
         result: Any = answered.answer
-        # As ``_next_reply``, without its call: this runs once per write.
-        if self._count >= self._replies_max or self._bytes >= self._replies_bytes_max:
-            self._close_message()
-        self._count += 1
-        self._bytes += _SMALL_BYTES
-        reply = self._add_reply()
+        reply = self._next_reply()
         reply.tag = tag
         reply.revision = answered.revision
         if type(result) is Refusal:

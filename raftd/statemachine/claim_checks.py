@@ -27,18 +27,11 @@ def check_claim(
     if not claimant:
         # Claims of nobody in particular would all re-enter each other.
         return Refusal(Reason.INVALID_REQUEST, "the claimant is empty")
-    # A character has at most four bytes; usually that is all there is to check.
-    if len(claimant) * 4 > limits.claimant_bytes_max:
-        claimant_bytes = len(claimant.encode())
-        if claimant_bytes > limits.claimant_bytes_max:
-            return refusals.too_large(
-                "the claimant",
-                claimant_bytes,
-                "claimant_bytes_max",
-                limits.claimant_bytes_max,
-            )
-    if wait_ms is None:
-        return None
+    refusal = refusals.check_text(
+        "the claimant", claimant, "claimant_bytes_max", limits.claimant_bytes_max
+    )
+    if refusal is not None or wait_ms is None:
+        return refusal
     return check_range("wait_ms", wait_ms, 0, limits.wait_ms_max)
 
 

@@ -253,14 +253,14 @@ class Leases(Module):
                 f" {limits.ttl_ms_max} ms",
                 {"limit": str(limits.ttl_ms_max), "size": str(ttl_ms)},
             )
-        claimant_bytes = len(claimant.encode())
-        if claimant_bytes > limits.claimant_bytes_max:
-            return refusals.too_large(
-                "the claimant text",
-                claimant_bytes,
-                "claimant_bytes_max",
-                limits.claimant_bytes_max,
-            )
+        refusal = refusals.check_text(
+            "the claimant text",
+            claimant,
+            "claimant_bytes_max",
+            limits.claimant_bytes_max,
+        )
+        if refusal is not None:
+            return refusal
         closed = self._sessions.closed_count() if self._sessions is not None else 0
         if len(self._leases) + closed >= limits.leases_max:
             return refusals.too_many(

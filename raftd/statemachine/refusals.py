@@ -7,6 +7,7 @@ from raftd.statemachine.schema.base import Reason, Refusal
 
 __all__ = [
     "check_name",
+    "check_text",
     "compacted",
     "fenced",
     "lease_expired",
@@ -73,6 +74,19 @@ def fenced(what: str, token: int, current: int) -> Refusal:
         f"token {token} of {what} is not current",
         {"token": str(token), "current": str(current)},
     )
+
+
+def check_text(
+    what: str, text: str, limit_name: str, limit_bytes: int
+) -> Refusal | None:
+    """Refuse a text that is too long."""
+    # A character has at most four bytes; usually that is all there is to check.
+    if len(text) * 4 <= limit_bytes:
+        return None
+    size_bytes = len(text.encode())
+    if size_bytes <= limit_bytes:
+        return None
+    return too_large(what, size_bytes, limit_name, limit_bytes)
 
 
 def check_name(what: str, name: str, limit_bytes: int) -> Refusal | None:

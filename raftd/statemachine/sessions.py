@@ -35,7 +35,7 @@ from raftd.statemachine.schema.sessions import (
 )
 from raftd.statemachine.tables import Rank, RowKey, Table
 from raftd.statemachine.timers import TimerId
-from raftd.statemachine.window import ANSWER_BYTES, FIXED_KINDS, Window
+from raftd.statemachine.window import ANSWER_BYTES, Window
 
 __all__ = ["LeaseBook", "SessionView", "Sessions"]
 
@@ -190,10 +190,6 @@ class Sessions(Module):
 
     def keep(self, request: Request, answer: Answer) -> None:
         """Put the first answer of the write just admitted into its window."""
-        if type(answer) in FIXED_KINDS:  # as ``Window.put``, without its call
-            kept = answer.kept()  # type: ignore[union-attr]  # they are results
-            self._admitted.answers[request.number] = (request.checksum, kept)
-            return
         if type(answer) is Pending:
             self._waiting[answer.ticket] = (request.session, request.number)
         elif type(answer) is JobsReserved and not answer.jobs:

@@ -18,13 +18,13 @@ from raftd.statemachine.schema.jobs import JobCompleted, JobExtended
 from raftd.statemachine.schema.kv import KeyDeleted, KeyIncremented, KeyPut
 from raftd.statemachine.schema.locks import LockGranted, LockReleased
 
-__all__ = ["ANSWER_BYTES", "FIXED_KINDS", "Window"]
+__all__ = ["ANSWER_BYTES", "Window"]
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 ANSWER_BYTES: Final = 24
 """Number, checksum and a small answer; what the fixed kinds cost at the most."""
-FIXED_KINDS: Final[frozenset[type]] = frozenset(
+_FIXED: Final[frozenset[type]] = frozenset(
     {
         CampaignWon,
         JobCompleted,
@@ -44,8 +44,7 @@ class Window:
 
     Attributes:
         acknowledged: The client has all answers up to this number.
-        answers: Checksum of the request and first answer, by number; read by others,
-            changed by them only for answers of the fixed kinds.
+        answers: Checksum of the request and first answer, by number; others only look.
         bulky_bytes: The part of the size beyond the fixed price of each answer.
     """
 
@@ -79,7 +78,7 @@ class Window:
 
     def put(self, number: int, checksum: int, answer: Answer) -> None:
         """Keep a first answer, without its payload."""
-        if type(answer) in FIXED_KINDS:
+        if type(answer) in _FIXED:
             answer = answer.kept()  # type: ignore[union-attr]  # they are results
         else:
             answer = self._count_bulky(number, answer)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -292,14 +293,23 @@ async def stepped(make: type[Workload], client: aio.Client, prefix: str) -> Work
     return workload
 
 
+@asynccontextmanager
+async def changed(
+    node: Processes, make: type[Workload], change: Change, prefix: str
+) -> AsyncIterator[tuple[aio.Client, Workload]]:
+    """Do a few steps, and then something that is none of them."""
+    async with aio.connect(node.endpoints, timeout_s=_START_S) as client:
+        workload = await stepped(make, client, prefix)
+        await change(client, prefix)
+        yield client, workload
+
+
 @pytest.mark.parametrize(("make", "change"), _ONE_TOO_MANY)
 async def test_one_too_many_is_found_unless_a_write_was_not_answered(
     node: Processes, make: type[Workload], change: Change
 ) -> None:
     prefix = f"parts/{change.__name__}"
-    async with aio.connect(node.endpoints, timeout_s=_START_S) as client:
-        workload = await stepped(make, client, prefix)
-        await change(client, prefix)
+    async with changed(node, make, change, prefix) as (client, workload):
         with pytest.raises(WorkloadFailed, match=prefix):
             await workload.verify(client)
         workload.failed(0, OutcomeUnknown("no answer came"))
@@ -315,9 +325,7 @@ async def test_what_was_refused_excuses_nothing(
     node: Processes, make: type[Workload], change: Change
 ) -> None:
     prefix = f"parts/refused{change.__name__}"
-    async with aio.connect(node.endpoints, timeout_s=_START_S) as client:
-        workload = await stepped(make, client, prefix)
-        await change(client, prefix)
+    async with changed(node, make, change, prefix) as (client, workload):
         workload.failed(0, Unavailable("nobody leads"))
         with pytest.raises(WorkloadFailed, match=prefix):
             await workload.verify(client)
@@ -328,9 +336,7 @@ async def test_what_no_failed_call_explains_is_found(
     node: Processes, make: type[Workload], change: Change
 ) -> None:
     prefix = f"parts/{change.__name__}"
-    async with aio.connect(node.endpoints, timeout_s=_START_S) as client:
-        workload = await stepped(make, client, prefix)
-        await change(client, prefix)
+    async with changed(node, make, change, prefix) as (client, workload):
         workload.failed(0, OutcomeUnknown("no answer came"))
         with pytest.raises(WorkloadFailed, match=prefix):
             await workload.verify(client)

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 
 from cluster.processes import Processes
-from raftclient import Unavailable, WatchKind, aio
+from raftclient import Unavailable, aio
 from raftctl import bench_figure, bench_workloads
 from raftctl.bench_figure import figure_of, rendered
 from raftctl.bench_loop import Latencies, Load
@@ -30,15 +30,14 @@ from raftctl.bench_plot import Picture
 from raftctl.bench_run import Plan, Row
 from raftctl.bench_timeline import Timeline
 from raftctl.exit_codes import ExitCode, Failure
+from tests.cli.bench_runs import SHORT, STOPS, until_there
 from tests.cli.conftest import Ctl, Spawn
 from tests.cli.statuses import cluster_of, member
 
-_SHORT = ("bench", "--seconds", "200ms", "--warm-up", "0", "--in-flight", "8")
 _PLAN = Plan(("put", "get"), "bench/drawn", 1, 1, 256, 0.5, 10.0)
 _WHEN = datetime(2026, 7, 1, 12, 30, 15, tzinfo=UTC)
 _STATUS = cluster_of(member(1), member(2), member(3))
 _MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml ", ".PDF": b"%PDF-1"}
-_START_S = 60.0
 
 
 def row_of(name: str, *at_s: float, span_s: float = 0.01, end_s: float = 10.0) -> Row:
@@ -325,7 +324,7 @@ def test_nothing_that_draws_is_loaded_unless_it_is_asked_for() -> None:
 
 def test_a_run_is_drawn_and_the_help_says_so(ctl: Ctl, tmp_path: Path) -> None:
     target = tmp_path / "x.svg"
-    ran = ctl(*_SHORT, "put", "job", "--plot", str(target))
+    ran = ctl(*SHORT, "put", "job", "--plot", str(target))
     assert ran.code == ExitCode.OK, ran.err
     assert ran.err.endswith(f"the picture of it is {target}\n")
     assert target.read_bytes().startswith(_MAGIC[".svg"])
@@ -340,7 +339,7 @@ def test_a_cluster_that_goes_meanwhile_leaves_a_picture(
 
     monkeypatch.setattr(bench_workloads.Puts, "verify", go)
     target = tmp_path / "x.png"
-    ran = ctl(*_SHORT, "put", "--plot", str(target))
+    ran = ctl(*SHORT, "put", "--plot", str(target))
     assert ran.code == ExitCode.UNAVAILABLE
     assert f"the picture of what was measured is {target}\nerror: " in ran.err
     assert target.read_bytes().startswith(_MAGIC[".png"])
@@ -353,28 +352,12 @@ def test_figures_that_are_wrong_are_not_drawn(
         raise bench_workloads.WorkloadFailed("one too many")
 
     monkeypatch.setattr(bench_workloads.Puts, "verify", deny)
-    ran = ctl(*_SHORT, "put", "--plot", str(tmp_path / "x.png"))
+    ran = ctl(*SHORT, "put", "--plot", str(tmp_path / "x.png"))
     assert ran.code == ExitCode.ERROR
     assert list(tmp_path.iterdir()) == []
 
 
-async def _until_there(node: Processes, key: str) -> None:
-    async with (
-        aio.connect(node.endpoints, timeout_s=_START_S) as client,
-        client.watch(key=key, initial=True) as events,
-    ):
-        async for event in events:
-            if event.kind in {WatchKind.INITIAL, WatchKind.PUT}:
-                return
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, ExitCode.INTERRUPTED),
-        (signal.SIGTERM, ExitCode.TERMINATED),
-    ],
-)
+@pytest.mark.parametrize(("number", "code"), STOPS)
 def test_stopped_by_a_signal_it_draws_what_was_measured(
     spawn: Spawn,
     node: Processes,
@@ -386,7 +369,7 @@ def test_stopped_by_a_signal_it_draws_what_was_measured(
     flags = ("--seconds", "10m", "--warm-up", "0", "--prefix", prefix)
     run = spawn("bench", "put", *flags, "--plot", str(target), "-o", "json")
     # A task's fourth key: three of its operations were acknowledged.
-    asyncio.run(_until_there(node, f"{prefix}/put/0/3"))
+    asyncio.run(until_there(node, f"{prefix}/put/0/3"))
     run.send_signal(number)
     out, err = run.communicate()
     assert (run.returncode, out) == (code, b"")

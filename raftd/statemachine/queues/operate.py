@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from raftd.statemachine import refusals
 from raftd.statemachine.claim_checks import check_range
 from raftd.statemachine.context import Context
 from raftd.statemachine.queues.enqueue import Enqueue
@@ -195,11 +196,8 @@ class Operate:
                 "work_rows_max",
                 limits.work_rows_max,
             )
-            or check_size(
-                "the type",
-                len(command.type.encode()),
-                "name_bytes_max",
-                limits.name_bytes_max,
+            or refusals.check_text(
+                "the type", command.type, "name_bytes_max", limits.name_bytes_max
             )
         )
 

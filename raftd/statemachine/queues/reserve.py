@@ -198,11 +198,9 @@ class Reserve:
             )
             if refusal is not None:
                 return refusal
-        if len(command.worker) * 4 <= limits.claimant_bytes_max:
-            return None
-        return check_size(
+        return refusals.check_text(
             "the worker's name",
-            len(command.worker.encode()),
+            command.worker,
             "claimant_bytes_max",
             limits.claimant_bytes_max,
         )

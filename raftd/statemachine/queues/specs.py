@@ -98,7 +98,7 @@ def _check_texts(spec: JobSpec, limits: Limits) -> Refusal | None:
         ("the client's id", spec.client_id),
         ("the group", spec.group),
     ):
-        refusal = check_size(what, len(text.encode()), "name_bytes_max", limit)
+        refusal = refusals.check_text(what, text, "name_bytes_max", limit)
         if refusal is not None:
             return refusal
     size_bytes = sum(

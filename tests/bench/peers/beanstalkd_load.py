@@ -18,17 +18,13 @@ from typing import Final
 import msgspec
 import uvloop
 
-from tests.bench.measure import quantile
+from tests.bench.peers.loading import LoadFailed, Measured, tell
 from tests.bench.peers.program import Done, Order
 
 __all__: list[str] = []
 
 _VALUE: Final = b"v" * 256
 _PUT: Final = b"put 0 0 120 %d\r\n%s\r\n" % (len(_VALUE), _VALUE)
-
-
-class _LoadFailed(Exception):
-    """The server did not do as it was told."""
 
 
 class _Worker:
@@ -50,7 +46,7 @@ class _Worker:
         told = await self.ask(b"reserve\r\n", b"RESERVED ")
         job_id, _, size = told.partition(b" ")
         if await self._body(size) != _VALUE:
-            raise _LoadFailed(f"job {job_id!r} is not as it was put")
+            raise LoadFailed(f"job {job_id!r} is not as it was put")
         await self.ask(b"delete %s\r\n" % job_id, b"DELETED")
         self.completed.append(job_id)
 
@@ -64,7 +60,7 @@ class _Worker:
         self._writer.write(request)
         line = await self._reader.readline()
         if not line.startswith(begins):
-            raise _LoadFailed(f"beanstalkd answered {line!r}, not {begins!r}")
+            raise LoadFailed(f"beanstalkd answered {line!r}, not {begins!r}")
         return line[len(begins) : -2]
 
     async def _body(self, size: bytes) -> bytes:
@@ -79,10 +75,8 @@ class _Loop:
 
     def __init__(self, order: Order, workers: list[_Worker]) -> None:
         self._workers = workers
-        self.latencies_s: list[float] = []
+        self.measured = Measured(order)
         self.done = 0
-        self._begin_s = time.perf_counter() + order.warm_up_s
-        self._end_s = self._begin_s + order.measured_s
 
     async def run(self) -> None:
         clock = time.perf_counter
@@ -90,23 +84,21 @@ class _Loop:
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(self._repeat(worker))
-            for event, at_s in (("begin", self._begin_s), ("end", self._end_s)):
+            for event, at_s in self.measured.events:
                 told = loop.create_future()
                 loop.call_later(at_s - clock(), told.set_result, None)
                 await told
-                _tell({"event": event})
+                tell({"event": event})
 
     async def _repeat(self, worker: _Worker) -> None:
-        clock = time.perf_counter
+        clock, measured = time.perf_counter, self.measured
         now_s = clock()
-        while now_s < self._end_s:
+        while now_s < measured.end_s:
             began_s = now_s
             await worker.cycle()
             self.done += 1
             now_s = clock()
-            is_late = now_s >= self._end_s and bool(self.latencies_s)
-            if now_s >= self._begin_s and not is_late:
-                self.latencies_s.append(now_s - began_s)
+            measured.note(began_s, now_s)
 
 
 async def _run(order: Order) -> Done:
@@ -125,14 +117,7 @@ async def _run(order: Order) -> Done:
     finally:
         for worker in workers:
             worker.close()
-    ordered = sorted(loop.latencies_s)
-    return Done(
-        operations=len(ordered),
-        p50_us=quantile(ordered, 0.50) * 1e6,
-        p99_us=quantile(ordered, 0.99) * 1e6,
-        acknowledged=loop.done,
-        found=found,
-    )
+    return loop.measured.done(loop.done, found)
 
 
 async def _proved(workers: list[_Worker], tube: bytes) -> int:
@@ -142,25 +127,20 @@ async def _proved(workers: list[_Worker], tube: bytes) -> int:
     stats = await workers[0].stats(tube)
     left = stats[b"current-jobs-ready"], stats[b"current-jobs-reserved"]
     if enqueued != completed or left != (b"0", b"0"):
-        raise _LoadFailed("not every job was completed once")
+        raise LoadFailed("not every job was completed once")
     if int(stats[b"cmd-delete"]) != completed.total():
-        raise _LoadFailed("the server deleted other jobs")
+        raise LoadFailed("the server deleted other jobs")
     return int(stats[b"total-jobs"])
-
-
-def _tell(answer: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 def _main() -> None:
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         try:
-            _tell(uvloop.run(_run(order)))
-        except* (_LoadFailed, OSError, EOFError) as failed:
+            tell(uvloop.run(_run(order)))
+        except* (LoadFailed, OSError, EOFError) as failed:
             sentence = "; ".join(map(str, failed.exceptions))
-            _tell({"event": "failed", "sentence": f"{order.measure}: {sentence}"})
+            tell({"event": "failed", "sentence": f"{order.measure}: {sentence}"})
 
 
 if __name__ == "__main__":

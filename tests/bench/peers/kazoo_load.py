@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.bench.measure import quantile
+from tests.bench.peers.loading import LoadFailed, Measured, tell
 from tests.bench.peers.program import Done, Order
 
 __all__: list[str] = []
@@ -26,25 +26,19 @@ __all__: list[str] = []
 _CONNECT_S: Final = 30.0
 
 
-class _LoadFailed(Exception):
-    """The lock was not what it promises."""
-
-
 class _HandOvers:
     """One closed loop; whoever has the lock writes its fields."""
 
     def __init__(self, order: Order) -> None:
-        self._begin_s = time.perf_counter() + order.warm_up_s
-        self._end_s = self._begin_s + order.measured_s
+        self.measured = Measured(order)
         self._hold_s = order.hold_s
         self._released: tuple[int, float] | None = None
         self._holders = 0
         self._never = threading.Event()
         self.cycles = 0
-        self.took_s: list[float] = []
 
     def contend(self, task: int, lock: Any) -> None:
-        while time.perf_counter() < self._end_s:
+        while time.perf_counter() < self.measured.end_s:
             lock.acquire()
             self._acquired(task, time.perf_counter())
             self._never.wait(self._hold_s)
@@ -56,17 +50,15 @@ class _HandOvers:
     def _acquired(self, task: int, now_s: float) -> None:
         self._holders += 1
         if self._holders != 1:
-            raise _LoadFailed("two hold the lock")
+            raise LoadFailed("two hold the lock")
         if self._released is None or self._released[0] == task:
             return
-        is_late = now_s >= self._end_s and bool(self.took_s)
-        if now_s >= self._begin_s and not is_late:
-            self.took_s.append(now_s - self._released[1])
+        self.measured.note(self._released[1], now_s)
 
     def tell_of_time(self) -> None:
-        for event, at_s in (("begin", self._begin_s), ("end", self._end_s)):
+        for event, at_s in self.measured.events:
             self._never.wait(max(at_s - time.perf_counter(), 0.0))
-            _tell({"event": event})
+            tell({"event": event})
 
 
 def _run(order: Order, client_of: Callable[[str], Any]) -> Done:
@@ -86,24 +78,12 @@ def _run(order: Order, client_of: Callable[[str], Any]) -> Done:
             for each in running:
                 each.result()
         if clients[0].get_children(path):
-            raise _LoadFailed("the lock is still held")
+            raise LoadFailed("the lock is still held")
     finally:
         for client in clients:
             client.stop()
             client.close()
-    ordered = sorted(loop.took_s)
-    return Done(
-        operations=len(ordered),
-        p50_us=quantile(ordered, 0.50) * 1e6,
-        p99_us=quantile(ordered, 0.99) * 1e6,
-        acknowledged=loop.cycles,
-        found=loop.cycles,
-    )
-
-
-def _tell(answer: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-    sys.stdout.buffer.flush()
+    return loop.measured.done(loop.cycles, loop.cycles)
 
 
 def _main(folder: str) -> None:
@@ -113,10 +93,10 @@ def _main(folder: str) -> None:
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         try:
-            _tell(_run(order, client_of))
-        except (_LoadFailed, OSError, TimeoutError, known) as failed:
+            tell(_run(order, client_of))
+        except (LoadFailed, OSError, TimeoutError, known) as failed:
             sentence = f"{order.measure}: {failed!r}"
-            _tell({"event": "failed", "sentence": sentence})
+            tell({"event": "failed", "sentence": sentence})
 
 
 if __name__ == "__main__":
