@@ -27,8 +27,9 @@ def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
+def cluster(request: pytest.FixtureRequest) -> Iterator[FakeCluster]:
+    """Start one node; ``BOTH`` of ``fake_server`` runs a test over gRPC, too."""
+    with FakeCluster(knows_plain=getattr(request, "param", True)) as cluster:
         yield cluster
 
 

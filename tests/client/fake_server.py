@@ -1,9 +1,9 @@
 """A scripted cluster on real sockets: the session protocol, and faults on demand.
 
-Each node is a threaded gRPC server on a port of its own, so that a test may block its
-event loop and still be served. All nodes share one ``FakeState``; only the leader
-serves streams of sessions, as in the real cluster. What a node was sent is recorded:
-``hellos``, ``messages``, ``state.applied``.
+Each node has a port of its own, for plain streams and for gRPC, served by threads, so
+that a test may block its event loop and still be served. All nodes share one
+``FakeState``; only the leader serves streams of sessions, as in the real cluster. What
+a node was sent is recorded: ``hellos``, ``messages``, ``state.applied``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, Self
 
 import grpc
+import pytest
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -28,16 +29,30 @@ from raftpb.v1 import (
     queues_pb2,
     sessions_pb2,
 )
+from tests.client.fake_door import FakeDoor
 from tests.client.fake_state import CLUSTER_ID, FakeState, refusal
-from tests.client.fake_stream import Context, FakeStream
+from tests.client.fake_stream import FakeStream
 
-Handler = Any  # the library's own type cannot be subscripted at run time
+Handler = Any  # the library's own types cannot be subscripted at run time
+Context = Any
+
+BOTH = pytest.mark.parametrize(
+    "cluster", [True, False], ids=["plain", "grpc"], indirect=True
+)
+"""Runs a test over plain streams, and against a member that knows none."""
 
 
 class FakeNode:
     """One member."""
 
-    def __init__(self, cluster: FakeCluster, node_id: int) -> None:
+    def __init__(
+        self,
+        cluster: FakeCluster,
+        node_id: int,
+        *,
+        knows_plain: bool = True,
+        port: int = 0,
+    ) -> None:
         self.cluster = cluster
         self.node_id = node_id
         self.streams: list[FakeStream] = []
@@ -48,15 +63,25 @@ class FakeNode:
         for service, methods in self._handlers().items():
             handler = grpc.method_handlers_generic_handler(service, methods)
             self._server.add_generic_rpc_handlers((handler,))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.door = FakeDoor(self._stream_plain, port=port)
+        self.door.knows_plain = knows_plain
+        self.door.grpc_port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self.door.port
         self.address = f"127.0.0.1:{self.port}"
         self._server.start()
+        self.door.start()
 
     def stop(self) -> None:
         """Break every connection and close the port."""
         for stream in self.streams:
             stream.end()
         self._server.stop(grace=0).wait()
+        self.door.stop()
+
+    @property
+    def dialects(self) -> list[str]:
+        """How its streams came, in order."""
+        return [stream.dialect for stream in self.streams]
 
     def header(self) -> common_pb2.ResponseHeader:
         """Say where an answer comes from."""
@@ -107,7 +132,7 @@ class FakeNode:
         messages: Iterator[sessions_pb2.StreamSessionRequest],
         context: Context,
     ) -> Iterator[sessions_pb2.StreamSessionResponse]:
-        stream = FakeStream(self, context)
+        stream = FakeStream(self, "grpc", context.cancel)
         self.streams.append(stream)
 
         def read() -> None:
@@ -120,6 +145,11 @@ class FakeNode:
 
         threading.Thread(target=read, daemon=True).start()
         yield from stream.messages()
+
+    def _stream_plain(self, hang_up: Callable[[], None]) -> FakeStream:
+        stream = FakeStream(self, "plain", hang_up)
+        self.streams.append(stream)
+        return stream
 
     def open_session(
         self, request: sessions_pb2.OpenSessionRequest, context: Context
@@ -239,14 +269,17 @@ class FakeNode:
 class FakeCluster:
     """Nodes 1 to n, of which ``leader`` leads (0 = nobody)."""
 
-    def __init__(self, nodes: int = 1) -> None:
+    def __init__(self, nodes: int = 1, *, knows_plain: bool = True) -> None:
         self.state = FakeState()
         self.leader = 1
         self.hellos: list[tuple[int, sessions_pb2.StreamHello]] = []
         self.messages: list[sessions_pb2.StreamSessionRequest] = []
         self.held: list[tuple[FakeStream, sessions_pb2.StreamRequest]] = []
         self.watches: list[tuple[FakeStream, sessions_pb2.StreamRequest]] = []
-        self.nodes = {number: FakeNode(self, number) for number in range(1, nodes + 1)}
+        self.nodes = {
+            number: FakeNode(self, number, knows_plain=knows_plain)
+            for number in range(1, nodes + 1)
+        }
         self.advertised = {number: node.address for number, node in self.nodes.items()}
         self.members_index = 0
         """0 = like the first release, which does not know of changes."""
@@ -264,6 +297,15 @@ class FakeCluster:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so, without blocking the loop."""
         await asyncio.to_thread(self.state.until, condition)
+
+    def restart(self, number: int, *, knows_plain: bool) -> FakeNode:
+        """Stop a node, and start its next release at the same port."""
+        node = self.nodes[number]
+        node.stop()
+        self.nodes[number] = node = FakeNode(
+            self, number, knows_plain=knows_plain, port=node.port
+        )
+        return node
 
     def add(self) -> FakeNode:
         """Start one node more, of which nobody is told yet."""

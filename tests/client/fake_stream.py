@@ -7,8 +7,8 @@ says otherwise; what it is sent is recorded with the cluster.
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from raftpb.v1 import common_pb2, sessions_pb2
 from tests.client.fake_state import Act, FakeSession, refusal
@@ -16,18 +16,23 @@ from tests.client.fake_state import Act, FakeSession, refusal
 if TYPE_CHECKING:
     from tests.client.fake_server import FakeNode
 
-Context = Any
-
 
 class FakeStream:
-    """One open session stream."""
+    """One open session stream.
 
-    def __init__(self, node: FakeNode, context: Context) -> None:
+    Attributes:
+        dialect: How it came: "plain" or "grpc".
+    """
+
+    def __init__(
+        self, node: FakeNode, dialect: str, hang_up: Callable[[], None]
+    ) -> None:
         self.node = node
         self.state = node.cluster.state
         self.session: FakeSession | None = None
         self.is_open = True
-        self._context = context
+        self.dialect = dialect
+        self._hang_up = hang_up
         self._out: queue.SimpleQueue[sessions_pb2.StreamSessionResponse | None] = (
             queue.SimpleQueue()
         )
@@ -61,7 +66,7 @@ class FakeStream:
     def cut(self) -> None:
         """Break the stream, without a word."""
         self.is_open = False
-        self._context.cancel()
+        self._hang_up()
         self._out.put(None)
 
     def take(self, message: sessions_pb2.StreamSessionRequest) -> None:

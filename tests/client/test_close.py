@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from raftclient import Unavailable, aio
-from tests.client.fake_server import FakeCluster
+from tests.client.fake_server import BOTH, FakeCluster
 
 RUNS = 30
 
@@ -53,6 +53,7 @@ def shared_queue() -> Iterator[None]:
     asyncio.run(channel.close())
 
 
+@BOTH
 @pytest.mark.usefixtures("shared_queue")
 @pytest.mark.parametrize(
     "work", [_reads, _writes, _leaves_a_watch, _gives_up_a_unary_call]

@@ -8,7 +8,7 @@ import pytest
 
 from raftclient import aio
 from raftclient._pump import Pump
-from tests.client.fake_server import FakeCluster
+from tests.client.fake_server import BOTH, FakeCluster
 from tests.client.fake_state import Act
 
 
@@ -36,6 +36,7 @@ async def test_a_member_that_falls_silent_is_given_up(three: FakeCluster) -> Non
     assert [each.number for each in three.state.applied] == [1, 2]
 
 
+@BOTH
 @pytest.mark.usefixtures("_impatient")
 async def test_who_stood_still_does_not_take_the_member_for_dead(
     cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from raftclient import (
 from raftclient._window import Call, Window
 from raftpb.v1.common_pb2 import Refusal
 from raftpb.v1.sessions_pb2 import StreamRequest
-from tests.client.fake_server import FakeCluster
+from tests.client.fake_server import BOTH, FakeCluster
 from tests.client.fake_state import Act, refusal
 
 
@@ -44,6 +44,7 @@ class Deadlines:
             call.deadline_s = 0.0
 
 
+@BOTH
 async def test_writes_are_numbered_from_one(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
@@ -65,6 +66,7 @@ async def test_reads_alone_open_no_session(
     assert len(cluster.state.sessions) == 1
 
 
+@BOTH
 async def test_a_thousand_writes_share_few_messages(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
@@ -84,6 +86,7 @@ async def test_what_is_acknowledged_is_carried_to_the_server(
     assert session.acknowledged == 2
 
 
+@BOTH
 async def test_a_write_whose_answer_was_lost_is_applied_once(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
@@ -95,6 +98,7 @@ async def test_a_write_whose_answer_was_lost_is_applied_once(
     assert numbers(cluster) == [1, 2, 3]
 
 
+@BOTH
 async def test_unanswered_writes_are_sent_again_in_order_before_new_ones(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
@@ -170,6 +174,7 @@ async def test_without_a_leader_calls_wait_until_there_is_one(
     assert numbers(three) == [1, 2]
 
 
+@BOTH
 @pytest.mark.parametrize("reason", ["OVERLOADED", "NOT_LEADER", "SHUTTING_DOWN"])
 async def test_a_refusal_for_now_is_retried_with_the_same_number(
     cluster: FakeCluster, client: aio.Client, reason: str
@@ -283,6 +288,7 @@ async def test_a_full_disk_says_nothing_of_an_earlier_sending(
     assert raised.value.applied == "no"
 
 
+@BOTH
 async def test_a_deadline_after_sending_means_outcome_unknown(
     cluster: FakeCluster, client: aio.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +329,7 @@ async def test_a_stale_read_needs_no_leader(
     assert (found.value, found.age_ms) == (b"1", 1234)
 
 
+@BOTH
 async def test_closing_says_goodbye_and_ends_what_waits(cluster: FakeCluster) -> None:
     client = aio.connect(cluster.endpoints)
     await client.put("a", "1")
