@@ -1,4 +1,4 @@
-"""The gRPC door: translate and refuse, nothing else.
+"""The doors for clients: translate and refuse, nothing else.
 
 Every RPC is one entry of a table (``calls``), written once per primitive: how its
 request becomes a command, a query or a watch, and how the answer becomes its response.

@@ -1,4 +1,4 @@
-"""Unary calls and plain server streams: one handler per kind of call.
+"""Unary calls, and calls that a stream answers: one handler per kind of call.
 
 Any member answers any of them; the node forwards writes to the leader. A write may be
 bound to a session by its header; without one a lost reply is a lost reply.

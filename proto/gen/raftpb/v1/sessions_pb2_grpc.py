@@ -72,6 +72,24 @@ class SessionServiceServicer(object):
 
     def StreamSession(self, request_iterator, context):
         """Requests and replies, pipelined and batched both ways, with events.
+
+        The same messages may go over a TCP connection to the same port without
+        gRPC, in this format:
+
+        * One connection is one stream. Each side begins with 8 bytes: "RAFTD/1"
+        and a line feed (hex 52 41 46 54 44 2f 31 0a). The client's come within
+        5 s, and it may go on without waiting for the member's.
+        * Behind them come frames: a length of 4 bytes, unsigned, big end first,
+        which does not count itself, and then so many bytes. Each frame is one
+        message: a StreamSessionRequest from the client, the first with hello,
+        a StreamSessionResponse from the member.
+        * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
+        ends the stream with TOO_LARGE. A client takes frames of any length.
+        * Who closes the connection, or its own half of it, ends the stream at
+        once; what was not answered may be applied or not. A member says in its
+        last frame why it ends a stream, if it can, and then closes.
+        * A member that does not know this format answers with other bytes or
+        closes before its 8 bytes: it has to be called through gRPC.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,26 @@ class SessionServiceStub:
     CloseSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.CloseSessionRequest, _sessions_pb2.CloseSessionResponse]
     """End it: its claims go at once."""
     StreamSession: _grpc.StreamStreamMultiCallable[_sessions_pb2.StreamSessionRequest, _sessions_pb2.StreamSessionResponse]
-    """Requests and replies, pipelined and batched both ways, with events."""
+    """Requests and replies, pipelined and batched both ways, with events.
+
+    The same messages may go over a TCP connection to the same port without
+    gRPC, in this format:
+
+    * One connection is one stream. Each side begins with 8 bytes: "RAFTD/1"
+      and a line feed (hex 52 41 46 54 44 2f 31 0a). The client's come within
+      5 s, and it may go on without waiting for the member's.
+    * Behind them come frames: a length of 4 bytes, unsigned, big end first,
+      which does not count itself, and then so many bytes. Each frame is one
+      message: a StreamSessionRequest from the client, the first with hello,
+      a StreamSessionResponse from the member.
+    * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
+      ends the stream with TOO_LARGE. A client takes frames of any length.
+    * Who closes the connection, or its own half of it, ends the stream at
+      once; what was not answered may be applied or not. A member says in its
+      last frame why it ends a stream, if it can, and then closes.
+    * A member that does not know this format answers with other bytes or
+      closes before its 8 bytes: it has to be called through gRPC.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -50,7 +69,26 @@ class SessionServiceAsyncStub(SessionServiceStub):
     CloseSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.CloseSessionRequest, _sessions_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """End it: its claims go at once."""
     StreamSession: _aio.StreamStreamMultiCallable[_sessions_pb2.StreamSessionRequest, _sessions_pb2.StreamSessionResponse]  # type: ignore[assignment]
-    """Requests and replies, pipelined and batched both ways, with events."""
+    """Requests and replies, pipelined and batched both ways, with events.
+
+    The same messages may go over a TCP connection to the same port without
+    gRPC, in this format:
+
+    * One connection is one stream. Each side begins with 8 bytes: "RAFTD/1"
+      and a line feed (hex 52 41 46 54 44 2f 31 0a). The client's come within
+      5 s, and it may go on without waiting for the member's.
+    * Behind them come frames: a length of 4 bytes, unsigned, big end first,
+      which does not count itself, and then so many bytes. Each frame is one
+      message: a StreamSessionRequest from the client, the first with hello,
+      a StreamSessionResponse from the member.
+    * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
+      ends the stream with TOO_LARGE. A client takes frames of any length.
+    * Who closes the connection, or its own half of it, ends the stream at
+      once; what was not answered may be applied or not. A member says in its
+      last frame why it ends a stream, if it can, and then closes.
+    * A member that does not know this format answers with other bytes or
+      closes before its 8 bytes: it has to be called through gRPC.
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Open and close a session, and the stream that carries its traffic."""
@@ -77,6 +115,25 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_sessions_pb2.StreamSessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sessions_pb2.StreamSessionResponse], _abc.AsyncIterator[_sessions_pb2.StreamSessionResponse]]:
-        """Requests and replies, pipelined and batched both ways, with events."""
+        """Requests and replies, pipelined and batched both ways, with events.
+
+        The same messages may go over a TCP connection to the same port without
+        gRPC, in this format:
+
+        * One connection is one stream. Each side begins with 8 bytes: "RAFTD/1"
+          and a line feed (hex 52 41 46 54 44 2f 31 0a). The client's come within
+          5 s, and it may go on without waiting for the member's.
+        * Behind them come frames: a length of 4 bytes, unsigned, big end first,
+          which does not count itself, and then so many bytes. Each frame is one
+          message: a StreamSessionRequest from the client, the first with hello,
+          a StreamSessionResponse from the member.
+        * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
+          ends the stream with TOO_LARGE. A client takes frames of any length.
+        * Who closes the connection, or its own half of it, ends the stream at
+          once; what was not answered may be applied or not. A member says in its
+          last frame why it ends a stream, if it can, and then closes.
+        * A member that does not know this format answers with other bytes or
+          closes before its 8 bytes: it has to be called through gRPC.
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
