@@ -17,6 +17,7 @@ from tests.sim.world import World
 
 if TYPE_CHECKING:
     from tests.service.apps import ServiceApp
+    from tests.service.listeners import Listener
     from tests.service.server import MemoryServer
     from tests.service.wires import Wire
 
@@ -35,7 +36,9 @@ class Host:
         self.clock: Final = NodeClock(world.rng(f"clock/{name}"), drift_ppm)
         self.loops: Final[list[ServiceLoop]] = []
         self.server: MemoryServer | None = None
-        """Listens, if anything does."""
+        """Listens for gRPC, if anything does."""
+        self.listeners: Final[dict[int, Listener]] = {}
+        """Listen for plain connections, each at its port."""
         self.wires: Final[dict[Wire, None]] = {}
         """Connections that end with the process."""
         self.app: ServiceApp | None = None
@@ -76,6 +79,7 @@ class Host:
         loops = list(self.loops)
         self.loops.clear()
         self.server = None
+        self.listeners.clear()
         for loop in loops:
             loop.is_dead = True
         wires = list(self.wires)

@@ -108,4 +108,14 @@ def draw_service_options(rng: Random) -> ServiceOptions:
         node=node,
     )
     here = rng.choice([0, 0.5, 0.9])
-    return dataclasses.replace(options, node=dataclasses.replace(node, here=here))
+    net = dataclasses.replace(
+        options.net,
+        cuts=rng.choice([0, 0.1, 0.5]),
+        window_bytes=rng.choice([4_096, 65_536, 1_048_576]),
+        high_water_bytes=rng.choice([1_024, 65_536, 65_536]),
+        astray=rng.choice([0, 0, 0, 0.2]),
+        old=rng.choice([0, 0, 0, 0.5, 1]),
+    )
+    return dataclasses.replace(
+        options, net=net, node=dataclasses.replace(node, here=here)
+    )

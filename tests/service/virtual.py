@@ -2,7 +2,9 @@
 
 Rules: every module of raftd and raftclient that knows one of these standard modules
 knows a stand-in of it while a run lasts; what the stand-in does not have, nobody may
-use. Channels and servers are made by two functions of gRPC, and both are replaced.
+use. Channels and servers are made by two functions of gRPC, and both are replaced; so
+are the loop's three that plain connections come from. A channel goes to the server of
+its host: that the front passes gRPC's bytes on, through a pipe, is not simulated.
 The collector rests, so that nothing depends on when it works.
 
 Source: RELIABILITY.md section 6 (level B); ``tests.sim.virtual``.
@@ -10,6 +12,7 @@ Source: RELIABILITY.md section 6 (level B); ``tests.sim.virtual``.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -19,7 +22,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -28,14 +31,22 @@ import grpc
 from raftclient import _keepalive
 from tests.service.channels import AioChannel, SyncChannel
 from tests.service.keeper import KeeperOfAll
-from tests.service.loop import current_loop
+from tests.service.listeners import AddressInfo, Listener, connect, listen, look_up
+from tests.service.loop import ServiceLoop, current_loop
 from tests.service.server import MemoryServer
+from tests.service.transports import PlainTransport
 from tests.service.wires import WireNet
 from tests.sim.virtual import virtual as virtual_node
 
 __all__ = ["virtual_service"]
 
-_PREFIXES: Final = ("raftd.node", "raftd.api", "raftd.server", "raftclient")
+_PREFIXES: Final = (
+    "raftclient",
+    "raftd.api",
+    "raftd.node",
+    "raftd.server",
+    "raftd.sockets",
+)
 _BILLION: Final = 1_000_000_000
 
 
@@ -100,6 +111,8 @@ class _Uuid:
 class _Socket:
     """Stands in for ``socket``."""
 
+    SOCK_STREAM = socket.SOCK_STREAM
+
     @staticmethod
     def gethostname() -> str:
         """Return the host that runs."""
@@ -153,11 +166,46 @@ def _doors(net: WireNet) -> Iterator[tuple[Any, str, Any]]:
     yield grpc.aio, "server", server
 
 
+def _sockets(net: WireNet) -> Iterator[tuple[Any, str, Any]]:
+    async def create_server(
+        loop: ServiceLoop,
+        make: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        *,
+        backlog: int,
+    ) -> Listener:
+        assert backlog > 0, "somebody is to be let in"
+        return listen(net, loop, make, host, port)
+
+    async def create_connection(
+        loop: ServiceLoop,
+        make: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+    ) -> tuple[PlainTransport, asyncio.BaseProtocol]:
+        return await connect(net, loop, make, host, port)
+
+    async def getaddrinfo(
+        loop: ServiceLoop,
+        host: str,
+        port: int,
+        *,
+        type: int,
+    ) -> list[AddressInfo]:
+        assert type == socket.SOCK_STREAM, "nothing else is listened for"
+        return await look_up(net, loop, host, port)
+
+    yield ServiceLoop, "create_server", create_server
+    yield ServiceLoop, "create_connection", create_connection
+    yield ServiceLoop, "getaddrinfo", getaddrinfo
+
+
 @contextlib.contextmanager
 def virtual_service(net: WireNet, chunk_bytes: int) -> Iterator[None]:
     """Run the body with nothing real but the code of raftd."""
     with virtual_node(chunk_bytes):
-        patches = [*_stand_ins(), *_doors(net)]
+        patches = [*_stand_ins(), *_doors(net), *_sockets(net)]
         before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
         was_collecting = gc.isenabled()
         gc.disable()

@@ -21,8 +21,10 @@ from tests.service.hosts import Host
 from tests.service.loop import ServiceLoop
 from tests.sim.world import World
 
-__all__ = ["NetOptions", "Wire", "WireNet"]
+__all__ = ["CLOSED", "NetOptions", "Wire", "WireNet"]
 
+CLOSED: Final = "the connection was closed"
+"""Why a connection is gone that the other side has ended in good order."""
 _RETRANSMIT_US: Final = 200_000
 _CALM_US: Final = 500
 _KEEPALIVE_US: Final = 30_000_000
@@ -40,12 +42,22 @@ class NetOptions:
         loss: How often a segment has to be sent again.
         breaks: How often a message breaks its connection instead of arriving.
         silent: How often an end is not told that its connection is broken.
+        cuts: How often bytes of a plain connection are cut, or read late.
+        window_bytes: So many bytes of one are under way at the most.
+        high_water_bytes: Who has more than that to send is told so.
+        astray: How often a name leads to a wrong address first.
+        old: How often a member comes up in a release that knows no plain streams.
     """
 
     latency_us: int
     loss: float
     breaks: float
     silent: float
+    cuts: float = 0.1
+    window_bytes: int = 65_536
+    high_water_bytes: int = 65_536
+    astray: float = 0
+    old: float = 0
 
 
 class WireNet:
@@ -184,6 +196,10 @@ class Wire:
         """Whose it is: the client's and the server's."""
         return self._client.host, self._server.host
 
+    def begin_at_server(self, action: _Action) -> None:
+        """Have the server begin its end, before it takes anything in."""
+        self._server.take(action)
+
     def send_to_server(self, label: str, action: _Action, *args: Any) -> None:
         """Have something happen on the server's loop when it arrives there."""
         self._send(self._client, self._server, (label, action, args))
@@ -252,17 +268,21 @@ class Wire:
                     self._tell(src, dst)
         self._forget_if_over()
 
-    def close_from_client(self) -> None:
-        """The client ends it in good order, behind what it has sent."""
-        self._shut(self._client, self._server)
+    def close_from_client(self, *, is_reset: bool = False) -> None:
+        """The client ends it: behind what it has sent, or by a reset before that."""
+        self._shut(self._client, self._server, is_reset=is_reset)
 
-    def close_from_server(self) -> None:
-        """The server ends it in good order, behind what it has sent."""
-        self._shut(self._server, self._client)
+    def close_from_server(self, *, is_reset: bool = False) -> None:
+        """The server ends it: behind what it has sent, or by a reset before that."""
+        self._shut(self._server, self._client, is_reset=is_reset)
 
-    def _shut(self, src: _End, dst: _End) -> None:
+    def _shut(self, src: _End, dst: _End, *, is_reset: bool) -> None:
         if src.is_open and not self.is_broken:
-            self._put(src, dst, ("fin", self._lose, (dst, "the connection was closed")))
+            if is_reset:
+                self.is_broken = True
+                self._tell(src, dst)
+            else:
+                self._put(src, dst, ("fin", self._lose, (dst, CLOSED)))
         src.is_open = False
         src.host.wires.pop(self, None)
         self._forget_if_over()
