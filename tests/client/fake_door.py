@@ -44,6 +44,7 @@ class FakeDoor:
     Attributes:
         knows_plain: Switch it off for a member of an older release.
         greetings: How many connections began with the greeting.
+        hang_ups: How many of the next ones are hung up on without a word.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class FakeDoor:
         self.knows_plain = True
         self.grpc_port = 0
         self.greetings = 0
+        self.hang_ups = 0
         self._serve = serve
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
@@ -83,8 +85,8 @@ class FakeDoor:
                 self._threads.discard(threading.current_thread())
 
         thread = threading.Thread(target=run, daemon=True)
+        thread.start()  # first: what has not been started cannot be joined
         self._threads.add(thread)
-        thread.start()
         return thread
 
     def _accept(self) -> None:
@@ -120,6 +122,10 @@ class FakeDoor:
         is_plain = came.startswith(GREETING)
         with self._lock:
             self.greetings += is_plain
+            hangs_up = is_plain and self.hang_ups > 0
+            self.hang_ups -= hangs_up
+        if hangs_up:
+            return
         if is_plain and self.knows_plain:
             self._stream(connection, came[len(GREETING) :])
         else:
