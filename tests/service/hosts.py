@@ -78,8 +78,6 @@ class Host:
         """End the process at once."""
         loops = list(self.loops)
         self.loops.clear()
-        self.server = None
-        self.listeners.clear()
         for loop in loops:
             loop.is_dead = True
         wires = list(self.wires)
@@ -88,6 +86,8 @@ class Host:
             wire.lose_end(self)
         for loop in loops:
             loop.kill()
+        self.server = None  # what was starting may have listened just now
+        self.listeners.clear()
         self.clock.restart()
 
     def pause(self) -> None:

@@ -139,7 +139,7 @@ class PlainTransport(asyncio.Transport):
 
     def _read(self) -> None:
         self._is_read_due = False
-        if self._is_read_paused or self._is_closing:
+        if self._is_read_paused or self._is_closing or self._loop.is_dead:
             return
         inbox = self._inbox
         if inbox:

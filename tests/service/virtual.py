@@ -2,10 +2,11 @@
 
 Rules: every module of raftd and raftclient that knows one of these standard modules
 knows a stand-in of it while a run lasts; what the stand-in does not have, nobody may
-use. Channels and servers are made by two functions of gRPC, and both are replaced; so
-are the loop's three that plain connections come from. A channel goes to the server of
-its host: that the front passes gRPC's bytes on, through a pipe, is not simulated.
-The collector rests, so that nothing depends on when it works.
+use. What a door logs as an error, and survives, fails the run. Channels and servers are
+made by two functions of gRPC, and both are replaced; so are the loop's three that plain
+connections come from. A channel goes to the server of its host: that the front passes
+gRPC's bytes on, through a pipe, is not simulated. The collector rests, so that nothing
+depends on when it works.
 
 Source: RELIABILITY.md section 6 (level B); ``tests.sim.virtual``.
 """
@@ -37,6 +38,7 @@ from tests.service.server import MemoryServer
 from tests.service.transports import PlainTransport
 from tests.service.wires import WireNet
 from tests.sim.virtual import virtual as virtual_node
+from tests.sim.world import SimFailure
 
 __all__ = ["virtual_service"]
 
@@ -128,6 +130,19 @@ class _Os:
         return current_loop().host.life
 
 
+class _Logger:
+    """Stands in for the logger of a door: what it calls an error is one of the run."""
+
+    @staticmethod
+    def error(event: str, *args: object, exc_info: BaseException | None = None) -> None:
+        """Fail the run, unless the process has just been killed."""
+        loop = current_loop()
+        if not loop.is_dead:
+            failure = SimFailure(f"{loop.label}: {event % args}: {exc_info!r}")
+            failure.__cause__ = exc_info
+            loop.world.fail(failure)
+
+
 _STAND_INS: Final[tuple[tuple[ModuleType, str, Any], ...]] = (
     (time, "time", _Time),
     (random, "random", _Random),
@@ -147,6 +162,8 @@ def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
         for real, attribute, stand_in in _STAND_INS:
             if getattr(module, attribute, None) is real:
                 yield module, attribute, stand_in
+        if name.startswith("raftd.api") and hasattr(module, "_logger"):
+            yield module, "_logger", _Logger
         if getattr(module, "KEEPER", None) is _keepalive.KEEPER:
             yield module, "KEEPER", keeper
 

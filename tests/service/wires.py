@@ -160,7 +160,8 @@ class _End:
 
     def _take_next(self) -> None:
         action, args = self.arrived.popleft()
-        action(*args)
+        if not self.loop.is_dead:
+            action(*args)
 
 
 class Wire:
