@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Final
 from raftclient._endpoints import members_of
 from raftclient._held import Held
 from raftclient._keepalive import KEEPER
+from raftclient._plain import PlainStream
 from raftclient._pump import Pump
+from raftclient._rpc_stream import RpcStream
 from raftclient._status import SESSION_OVER_REASONS
-from raftclient._stream import Stream, StreamEnded
+from raftclient._stream import StreamEnded
 from raftclient._unary import Backoff, closed
 from raftclient._window import Window
 from raftclient.errors import (
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from raftclient._endpoints import Target
     from raftclient._shared import Shared, Subscription
+    from raftclient._stream import Stream
     from raftclient._window import Call
     from raftpb.v1.sessions_pb2 import (
         StreamSessionResponse,
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-GREET_S: Final = 2.0
+HELLO_S: Final = 2.0
 PULSE_S: Final = 0.25
 """How often silence is looked at while something is awaited."""
 REDIRECTS_AT_ONCE_MAX: Final = 3
@@ -205,7 +208,7 @@ class Session:
             if not self._has_work():
                 return
         held = self.held
-        stream = Stream(self._shared, target.address, is_read_only=held is None)
+        stream = self._stream_to(target.address, is_read_only=held is None)
         hello = sessions_pb2.StreamHello(
             session_id=held.id if held is not None else 0,
             session_key=self._key if held is not None else b"",
@@ -213,7 +216,7 @@ class Session:
             client_version=self._shared.client_version,
         )
         try:
-            self._learn(target, await stream.greet(hello, GREET_S))
+            self._learn(target, await stream.say_hello(hello, HELLO_S))
             if stream.is_read_only and self._wants_session:
                 return
             pump = Pump(stream, self.window, self._subscriptions, self._shared)
@@ -227,13 +230,19 @@ class Session:
             self._pump = None
             stream.cut()
 
+    def _stream_to(self, address: str, *, is_read_only: bool) -> Stream:
+        shared = self._shared
+        is_plain = shared.dialects.knows_plain(address, self._loop.time())
+        kind = PlainStream if is_plain else RpcStream
+        return kind(shared, address, is_read_only=is_read_only)
+
     async def _open(self) -> None:
         shared = self._shared
         request = sessions_pb2.OpenSessionRequest(
             session_key=self._key, ttl_ms=shared.ttl_ms, claimant=shared.claimant
         )
         try:
-            answer, sent_s = await shared.unary.call_timed(request, GREET_S)
+            answer, sent_s = await shared.unary.call_timed(request, HELLO_S)
         except RaftError as error:
             if not isinstance(error, Unavailable | OutcomeUnknown):
                 self.end(error)
@@ -265,7 +274,7 @@ class Session:
         if ended.error.reason in SESSION_OVER_REASONS and self.held is not None:
             self.end(ended.error)
             return 0.0
-        if self._is_upgrading:
+        if self._is_upgrading or ended.is_of_dialect:
             self._is_upgrading = False
             return 0.0
         if ended.is_redirect and ended.leader:

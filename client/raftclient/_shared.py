@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from raftclient._endpoints import Endpoints
+    from raftclient._plain import Dialects
     from raftclient._unary import Channels, Renewer, Unary
     from raftclient.errors import RaftError
     from raftpb.v1.sessions_pb2 import StreamReply, StreamRequest
@@ -24,6 +25,7 @@ class Shared:
 
     endpoints: Endpoints
     channels: Channels
+    dialects: Dialects
     unary: Unary
     renewer: Renewer
     ttl_ms: int

@@ -1,24 +1,25 @@
 """One session stream: hello, messages both ways, and how it ends.
 
-Knows gRPC and nothing of numbers or retries; every way to end is ``StreamEnded``.
+Knows nothing of numbers or retries; every way to end is ``StreamEnded``. What carries
+its messages is gRPC (``raftclient._rpc_stream``) or a plain connection
+(``raftclient._plain``).
+
 Source: proto/raftpb/v1/sessions.proto, StreamSession.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import grpc
-
 from raftclient._endpoints import members_of
-from raftclient._status import error_from_refusal, error_from_rpc
-from raftclient._wire import STREAM_METHOD
+from raftclient._status import error_from_refusal
 from raftclient.errors import RaftError, Unavailable
 from raftpb.v1 import sessions_pb2
 
 if TYPE_CHECKING:
-    from raftclient._shared import Shared
+    from raftclient._endpoints import Endpoints
     from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
 
 __all__ = ["Stream", "StreamEnded"]
@@ -36,6 +37,7 @@ class StreamEnded(Exception):
         leader: Node id, 0 = unknown.
         leader_address: As that member advertises it.
         node_id: Of the member that said so, 0 = unknown.
+        is_of_dialect: It only has to be spoken to in another way.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class StreamEnded(Exception):
         leader: int = 0,
         leader_address: str = "",
         node_id: int = 0,
+        is_of_dialect: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -53,26 +56,22 @@ class StreamEnded(Exception):
         self.leader = leader
         self.leader_address = leader_address
         self.node_id = node_id
+        self.is_of_dialect = is_of_dialect
 
 
-class Stream:
+class Stream(abc.ABC):
     """An open stream to one member."""
 
-    def __init__(self, shared: Shared, address: str, *, is_read_only: bool) -> None:
+    def __init__(
+        self, endpoints: Endpoints, address: str, *, is_read_only: bool
+    ) -> None:
         self.address: Final = address
         self.is_read_only: Final = is_read_only
-        self._endpoints: Final = shared.endpoints
-        method: grpc.aio.StreamStreamMultiCallable[bytes, StreamSessionResponse] = (
-            shared.channels.get(address).stream_stream(
-                STREAM_METHOD,
-                response_deserializer=sessions_pb2.StreamSessionResponse.FromString,
-            )
-        )
-        self._call: Final = shared.channels.in_flight.begin(method)
+        self._endpoints: Final = endpoints
         self.is_cut = False
         """Whether it was ended from this side."""
 
-    async def greet(
+    async def say_hello(
         self, hello: StreamHello, timeout_s: float
     ) -> StreamSessionResponse:
         """Say hello and return the first message, which has the welcome.
@@ -83,37 +82,35 @@ class Stream:
         message = sessions_pb2.StreamSessionRequest(hello=hello)
         try:
             async with asyncio.timeout(timeout_s):
+                await self._open()
                 await self.send(message.SerializeToString())
                 first = await self.receive()
         except TimeoutError as error:
+            self._note_silence()
             self.cut()
             silence = Unavailable(f"{self.address} did not answer in {timeout_s:g} s")
             raise StreamEnded(silence) from error
         return first
 
+    @abc.abstractmethod
+    def _note_silence(self) -> None:
+        """Nothing came in answer to the hello."""
+
+    @abc.abstractmethod
+    async def _open(self) -> None:
+        """Make it ready to send; raises ``StreamEnded``."""
+
+    @abc.abstractmethod
     async def send(self, message: bytes) -> None:
         """Write one message; waits while the connection takes no more."""
-        try:
-            await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            raise StreamEnded(error_from_rpc(error)) from error
-        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
-            raise StreamEnded(Unavailable(f"the stream is over: {error}")) from error
-        except asyncio.CancelledError as error:
-            self._if_cut(error)
-            raise
+
+    @abc.abstractmethod
+    async def _next(self) -> StreamSessionResponse:
+        """Read one message; raises ``StreamEnded`` when there will be no more."""
 
     async def receive(self) -> StreamSessionResponse:
         """Read one message; raises ``StreamEnded`` when there will be no more."""
-        try:
-            message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise StreamEnded(error_from_rpc(error)) from error
-        except asyncio.CancelledError as error:
-            self._if_cut(error)
-            raise
-        if not isinstance(message, sessions_pb2.StreamSessionResponse):  # EOF
-            raise StreamEnded(Unavailable(f"{self.address} ended the stream"))
+        message = await self._next()
         if message.members:
             self._endpoints.learn_members(members_of(message, message.header))
         if message.HasField("end") and not message.replies:
@@ -136,10 +133,14 @@ class Stream:
     def cut(self) -> None:
         """End it from this side; may be called twice."""
         self.is_cut = True
-        self._call.cancel()
+        self._cut()
 
-    def _if_cut(self, cancelled: asyncio.CancelledError) -> None:
-        """Tell gRPC's word for a cut stream from the cancellation of the caller."""
-        task = asyncio.current_task()
-        if self.is_cut and not (task is not None and task.cancelling()):
-            raise StreamEnded(Unavailable("the stream was given up")) from cancelled
+    @abc.abstractmethod
+    def _cut(self) -> None:
+        """Let go of the connection; may be called twice."""
+
+    def _given_up(self) -> StreamEnded:
+        return StreamEnded(Unavailable("the stream was given up"))
+
+    def _ended_there(self) -> StreamEnded:
+        return StreamEnded(Unavailable(f"{self.address} ended the stream"))

@@ -27,7 +27,7 @@ class DoorLimits:
     request_bytes_max: int = 4 * _MIB
     """One request, unary or within a stream's message."""
     message_bytes_max: int = 16 * _MIB
-    """One message of a stream; above it gRPC itself ends the call."""
+    """One message of a stream; see ``carried_bytes_max``."""
     fences_max: int = 128
     page_items_max: int = 1000
     page_bytes_max: int = 2 * _MIB
@@ -43,6 +43,15 @@ class DoorLimits:
     """Not yet taken by the client; above it the stream ends."""
     stream_watch_bytes_max: int = 4 * _MIB
     """Not yet taken by the client; above it watches wait."""
+
+    @property
+    def carried_bytes_max(self) -> int:
+        """Of a message as it comes from a client; above it the stream or call ends.
+
+        It lies well above a request's limit, so that one that is too large gets its
+        sentence.
+        """
+        return max(self.message_bytes_max, 2 * self.request_bytes_max)
 
 
 DEFAULT_DOOR_LIMITS: Final = DoorLimits()

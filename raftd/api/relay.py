@@ -16,8 +16,8 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 
+from raftd.api.carriers import MessageWriter
 from raftd.api.errors import fill_refusal
-from raftd.api.stream_sink import MessageWriter
 from raftd.node.refusals import NO_LEADER
 from raftd.node.service import NodeService
 from raftpb.v1 import sessions_pb2

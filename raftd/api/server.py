@@ -1,4 +1,6 @@
-"""The gRPC server of a member: all services, health, reflection, one port.
+"""What a member serves to clients: all services, health, reflection, on one port.
+
+gRPC's server listens on the loopback only; the port that clients know is the front's.
 
 Rules: gRPC's own size limit lies well above ours, so that a request that is too large
 gets its sentence and not a bare RESOURCE_EXHAUSTED. A client that is gone before it was
@@ -9,6 +11,7 @@ Source: DESIGN.md section 8.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterable
 from typing import Any, Final
@@ -17,6 +20,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from raftd.api.front import LOOPBACK, Front
 from raftd.api.limits import DEFAULT_DOOR_LIMITS, DoorLimits
 from raftd.api.registry import Table, service_names
 from raftd.api.stream import StreamDoor
@@ -65,6 +69,7 @@ class ApiServer:
         self._address: Final = address
         table = Table(limits)
         self._streams: Final = StreamDoor(node, table, limits)
+        self._front: Final = Front(self._streams, limits)
         self._server: Final = grpc.aio.server(options=_options(limits))
         self._health: Final = health.aio.HealthServicer()
         self._names: Final = service_names()
@@ -76,16 +81,18 @@ class ApiServer:
         Raises:
             ListenFailed: Tell the operator; another port or address is needed.
         """
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_UNHEARD)
+        await self.set_serving(is_serving=False)
+        host, _, port = self._address.rpartition(":")
         try:
-            self.port = self._server.add_insecure_port(self._address)
-        except RuntimeError as error:
+            grpc_port = self._server.add_insecure_port(f"{LOOPBACK}:0")
+            await self._server.start()
+            self.port = await self._front.listen(host.strip("[]"), int(port), grpc_port)
+        except (OSError, RuntimeError) as error:
             raise ListenFailed(
                 f"cannot listen for clients on {self._address}: the port is in use or"
                 " the address is not this machine's"
             ) from error
-        logging.getLogger("grpc._cython.cygrpc").addFilter(_UNHEARD)
-        await self.set_serving(is_serving=False)
-        await self._server.start()
 
     async def set_serving(self, *, is_serving: bool) -> None:
         """Say through the health service whether this member can serve."""
@@ -103,7 +110,8 @@ class ApiServer:
         May be called twice, or before ``start``.
         """
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        await asyncio.gather(self._front.stop(grace_s), self._server.stop(grace_s))
+        self._front.close_pipes()
 
     def _add_services(self, door: UnaryDoor) -> None:
         services = door.handlers()
@@ -131,9 +139,8 @@ class ApiServer:
 
 
 def _options(limits: DoorLimits) -> list[tuple[str, int]]:
-    message_bytes_max = max(limits.message_bytes_max, 2 * limits.request_bytes_max)
     return [
-        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_receive_message_length", limits.carried_bytes_max),
         ("grpc.max_send_message_length", -1),
         # Two members must not share a port unnoticed.
         ("grpc.so_reuseport", 0),

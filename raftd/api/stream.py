@@ -1,8 +1,9 @@
 """Session streams: requests in, pipelined and batched; answers out through the sink.
 
 One message may hold many requests; each costs a few microseconds: a look-up in the
-table, its translator, and ``submit``. There is one task that reads, one that writes,
-and one per watch.
+table, its translator, and ``submit``. Through gRPC there is one task that reads and one
+that writes; a plain connection hands its messages in, and takes answers, without any.
+There is one task per watch.
 
 Rules:
 * The first message is a hello, and only the first. A session's stream is served by the
@@ -36,12 +37,13 @@ from raftd.api.calls import (
     Write,
     guard_query,
 )
+from raftd.api.carriers import MessageWriter, PlainLine
 from raftd.api.checks import fences_of, invalid
 from raftd.api.limits import DoorLimits
 from raftd.api.registry import Table
 from raftd.api.relay import Relay
 from raftd.api.sessions import check_session_key
-from raftd.api.stream_sink import MessageWriter, ReplySink
+from raftd.api.stream_sink import ReplySink
 from raftd.node.service import Answered, NodeService, WatchStream, WriteCall
 from raftd.statemachine.refusals import too_large, too_many
 from raftd.statemachine.schema.base import Fence, Refusal
@@ -76,6 +78,16 @@ class StreamDoor:
         stream = _Stream(self._node, self._calls, self._limits)
         await stream.run(_from_first(first, arriving), writer)
 
+    async def serve_plain(self, line: PlainLine) -> None:
+        """Serve one plain stream until it ends or is cancelled."""
+        first = await line.first()
+        address = self._relay.leader_address(first)
+        if address:
+            await self._relay.run(address, first, line.others(), line)
+            return
+        stream = _Stream(self._node, self._calls, self._limits)
+        await stream.run_on(line, first)
+
 
 async def _from_first(
     first: bytes, others: AsyncIterator[bytes]
@@ -99,6 +111,7 @@ class _Stream:
         self._session = 0
         self._session_key = b""
         self._is_attached = False
+        self._is_over = False
         self._reader: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -113,8 +126,40 @@ class _Stream:
         finally:
             self._stop()
 
+    async def run_on(self, line: PlainLine, first: bytes) -> None:
+        """Serve what a connection hands in."""
+        sink = self._sink
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self.take(first)
+                sink.on_ready = line.join(self)
+                sink.on_ready()
+                await sink.ended.wait()
+        finally:
+            self._stop()
+
+    def take(self, raw: bytes) -> None:
+        """Take one message; one that makes no sense ends the stream."""
+        if self._is_over:
+            return
+        refusal = self._take_message(raw)
+        if refusal is None:
+            self._sink.flush()
+        else:
+            self.refuse(refusal)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """End the stream with a reason."""
+        self._sink.close(refusal)
+
+    def next_message(self) -> bytes | None:
+        """Return all that is ready as one message; None = nothing now."""
+        return self._sink.next_message()
+
     def _stop(self) -> None:
         """Ask and wait for nothing more; what is written still goes out."""
+        self._is_over = True
         if self._is_attached:
             self._is_attached = False
             self._node.detach(self._session, self._sink)
@@ -126,11 +171,7 @@ class _Stream:
     async def _read_all(self, messages: AsyncIterator[bytes]) -> None:
         """Take messages until there are no more, or one ends the stream."""
         async for raw in messages:
-            refusal = self._take_message(raw)
-            if refusal is not None:
-                self._sink.close(refusal)
-                return
-            self._sink.flush()
+            self.take(raw)
         self._sink.last_request_in()
 
     # --- messages --------------------------------------------------------------------
@@ -142,7 +183,7 @@ class _Stream:
         except DecodeError:
             return invalid("the bytes are no message of a session stream")
         if message.HasField("hello"):
-            refusal = self._greet(message.hello)
+            refusal = self._take_hello(message.hello)
             if refusal is not None:
                 return refusal
         elif not self._is_attached:
@@ -157,7 +198,7 @@ class _Stream:
                 return refusal
         return self._take_requests(message, len(raw))
 
-    def _greet(self, hello: sessions_pb2.StreamHello) -> Refusal | None:
+    def _take_hello(self, hello: sessions_pb2.StreamHello) -> Refusal | None:
         if self._is_attached:
             return invalid("only the first message of a stream carries a hello")
         session, key = hello.session_id, hello.session_key

@@ -20,12 +20,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
 
 from raftd.api.calls import Read, Write
+from raftd.api.carriers import MessageWriter
 from raftd.api.errors import fill_refusal, internal
 from raftd.api.headers import fill_header
 from raftd.api.limits import DoorLimits
@@ -33,7 +34,7 @@ from raftd.node.service import Answered, NodeService
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftpb.v1 import sessions_pb2
 
-__all__ = ["MessageWriter", "ReplySink"]
+__all__ = ["ReplySink"]
 
 _SMALL_BYTES: Final = 64
 """About what a reply of ids and tokens takes."""
@@ -45,13 +46,6 @@ _WINDOW: Final = "window_"
 """How the names of the limits begin that leave no trace of a number."""
 
 _Message = sessions_pb2.StreamSessionResponse
-
-
-class MessageWriter(Protocol):
-    """Takes one encoded message, and returns when there is room for the next."""
-
-    async def write(self, message: bytes) -> None:
-        """Write it."""
 
 
 class ReplySink:
@@ -77,7 +71,10 @@ class ReplySink:
         self._on_end: Final = on_end
         self._is_open = True
         self._is_last_request_in = False
-        self._wake: Final = asyncio.Event()
+        self.on_ready: Callable[[], None] = _nothing
+        """Called when ``next_message`` has something to return."""
+        self.ended: Final = asyncio.Event()
+        """Set when the last message was taken."""
         self._room: Final = asyncio.Event()
         self._room.set()
         self._full: Final[deque[tuple[_Message, int]]] = deque()
@@ -117,7 +114,7 @@ class ReplySink:
     def flush(self) -> None:
         """Wake the writer if it has something to write: a batch is complete."""
         if self._count or self._has_news:
-            self._wake.set()
+            self.on_ready()
         if self._is_last_request_in:
             self._end_if_idle()
 
@@ -194,35 +191,46 @@ class ReplySink:
 
     # --- out -------------------------------------------------------------------------
 
+    def next_message(self) -> bytes | None:
+        """Return all that is ready as one message, up to a cap; the end comes last.
+
+        Returns:
+            None: There is nothing now, and nothing any more if ``ended`` is set.
+        """
+        self._close_message()
+        if self._full:
+            message, size_bytes = self._full.popleft()
+            self._full_bytes -= size_bytes
+            if self._full_bytes <= self._limits.stream_watch_bytes_max:
+                self._room.set()
+            return self._encode(message)
+        if self._is_open or self.ended.is_set():
+            return None
+        self.ended.set()
+        if self._end is None:
+            return None
+        last = _Message(end=self._end)
+        self._fill_members(last)
+        return self._encode(last)
+
     async def write_all(self, writer: MessageWriter) -> None:
-        """Write messages until the sink ends, the reason last, or nobody takes them."""
+        """Write messages until the sink has ended, or nobody takes them any more."""
+        wake = asyncio.Event()
+        self.on_ready = wake.set
+        self.on_ready()
         try:
-            await self._write_until_end(writer)
+            while not self.ended.is_set():
+                await wake.wait()
+                wake.clear()
+                while (message := self.next_message()) is not None:
+                    await writer.write(message)
         except grpc.aio.InternalError:
             # gRPC's word for a client that is gone or has refused a message.
             self._finish(None)
 
-    async def _write_until_end(self, writer: MessageWriter) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._close_message()
-            while self._full:
-                message, size_bytes = self._full.popleft()
-                self._full_bytes -= size_bytes
-                await self._write(writer, message)
-                if self._full_bytes <= self._limits.stream_watch_bytes_max:
-                    self._room.set()
-            if not self._is_open:
-                if self._end is not None:
-                    last = _Message(end=self._end)
-                    self._fill_members(last)
-                    await self._write(writer, last)
-                return
-
-    async def _write(self, writer: MessageWriter, message: _Message) -> None:
+    def _encode(self, message: _Message) -> bytes:
         fill_header(message.header, self._node.header())
-        await writer.write(message.SerializeToString())
+        return message.SerializeToString()
 
     # --- inside ----------------------------------------------------------------------
 
@@ -292,8 +300,12 @@ class ReplySink:
         self._is_open = False
         self._end = end
         self._room.set()
-        self._wake.set()
+        self.on_ready()
         self._on_end()
+
+
+def _nothing() -> None:
+    """Nobody writes yet."""
 
 
 def _too_slow(limit_bytes: int) -> Refusal:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from raftd.consensus.messages import Append
 from raftd.consensus.types import NodeId
-from raftd.transport.alive import keep_alive
+from raftd.sockets.alive import keep_alive
 from raftd.transport.frames import (
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
@@ -120,7 +120,7 @@ class Accepted(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._peer, self._version = NodeId(hello.node_id), version
-        self._frames.bytes_max = FRAME_BYTES_MAX
+        self._frames.limit(FRAME_BYTES_MAX)
         self._links.note_greeted(self, self._peer, version)
         own = self._links.greeter.hello(0, version)
         self._own_id = NodeId(own.node_id)

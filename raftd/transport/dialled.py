@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 from raftd.consensus.messages import Message
 from raftd.consensus.types import NodeId
 from raftd.node.errors import LinkDown, LinkLost
-from raftd.transport.alive import keep_alive
+from raftd.sockets.alive import keep_alive
 from raftd.transport.frames import (
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
@@ -271,7 +271,7 @@ class _Connection(asyncio.Protocol):
 
     def note_greeted(self) -> None:
         """It is the peer that answers: take frames of any size of ours."""
-        self._frames.bytes_max = FRAME_BYTES_MAX
+        self._frames.limit(FRAME_BYTES_MAX)
 
     def write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():

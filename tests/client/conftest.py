@@ -23,7 +23,7 @@ def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """
     if "_impatient" not in request.fixturenames:
         monkeypatch.setattr(_pump, "DEAD_AFTER_S", 60.0)
-        monkeypatch.setattr(_session, "GREET_S", 60.0)
+        monkeypatch.setattr(_session, "HELLO_S", 60.0)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Memory(asyncio.Transport):
 async def opened(peer: Peer) -> tuple[PlainStream, Line]:
     """Open a stream, and take its other end."""
     stream = stream_to(peer.address)
-    greeting = asyncio.create_task(stream.greet(HELLO, 30))
+    greeting = asyncio.create_task(stream.say_hello(HELLO, 30))
     line = await peer.line()
     await line.welcome()
     assert (await greeting).HasField("welcome")
@@ -88,7 +88,7 @@ async def heard(pieces: Iterable[bytes], patch: pytest.MonkeyPatch) -> list[byte
     patch.setattr(asyncio.get_running_loop(), "create_connection", connect)
     stream = stream_to("127.0.0.1:1")
     values = []
-    assert (await stream.greet(HELLO, 30)).HasField("welcome")
+    assert (await stream.say_hello(HELLO, 30)).HasField("welcome")
     with contextlib.suppress(StreamEnded):
         while True:
             message = await stream.receive()

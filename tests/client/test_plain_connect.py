@@ -86,7 +86,7 @@ async def test_a_refused_connection_is_said_in_a_sentence() -> None:
     with refusing() as port:
         stream = stream_to(f"127.0.0.1:{port}")
         with pytest.raises(StreamEnded) as ended:
-            await stream.greet(HELLO, 30)
+            await stream.say_hello(HELLO, 30)
     error = ended.value.error
     assert isinstance(error, Unavailable)
     assert error.applied == "no"
@@ -101,7 +101,7 @@ async def test_a_refused_connection_is_said_in_a_sentence() -> None:
 async def test_what_is_no_address_is_said_in_a_sentence(address: str) -> None:
     """Members advertise what they were told to."""
     with pytest.raises(StreamEnded) as ended:
-        await stream_to(address).greet(HELLO, 30)
+        await stream_to(address).say_hello(HELLO, 30)
     assert ended.value.error.message.startswith(f"no connection to {address}: ")
 
 
@@ -127,7 +127,7 @@ async def test_who_keeps_silent_is_not_waited_for_too_long() -> None:
     with silent() as port:
         stream = stream_to(f"127.0.0.1:{port}")
         with pytest.raises(StreamEnded, match=r"did not answer in 0\.05 s"):
-            await stream.greet(HELLO, 0.05)
+            await stream.say_hello(HELLO, 0.05)
 
 
 @on_each_loop
@@ -154,7 +154,7 @@ async def test_a_name_without_any_address_that_answers_is_refused(
     with refusing() as port, refusing(ELSEWHERE, port):
         stream = stream_to(f"member:{port}")
         with pytest.raises(StreamEnded, match=f"no connection to member:{port}: "):
-            await stream.greet(HELLO, 30)
+            await stream.say_hello(HELLO, 30)
 
 
 @on_each_loop
@@ -176,7 +176,7 @@ async def test_an_address_of_ipv6_is_written_in_brackets(
 async def test_who_is_cancelled_while_it_connects_leaves_no_socket_open() -> None:
     with silent() as port:
         stream = stream_to(f"127.0.0.1:{port}")
-        greeting = asyncio.create_task(stream.greet(HELLO, 60))
+        greeting = asyncio.create_task(stream.say_hello(HELLO, 60))
         await turns()
         assert not greeting.done()
         greeting.cancel()

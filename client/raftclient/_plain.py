@@ -1,0 +1,288 @@
+"""A session stream on a plain connection: its messages in frames, without gRPC.
+
+Each side begins with ``GREETING``; then come frames (a length of 4 bytes, big end
+first, and so many bytes), each of them one message of the stream. Who answers with
+anything else knows no plain streams: a member of an older release, or something in
+between that speaks HTTP/2. It is spoken to through gRPC from then on, for a while.
+
+Source: docs/adr/0018; proto/raftpb/v1/sessions.proto, StreamSession.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from google.protobuf.message import DecodeError
+
+from raftclient._stream import Stream, StreamEnded
+from raftclient.errors import Unavailable
+from raftpb.v1 import sessions_pb2
+
+if TYPE_CHECKING:
+    from raftclient._shared import Shared
+    from raftpb.v1.sessions_pb2 import StreamSessionResponse
+
+__all__ = ["GREETING", "Dialects", "PlainStream"]
+
+GREETING: Final = b"RAFTD/1\n"
+"""What both sides begin with; HTTP/2 begins with another byte, and so does TLS."""
+
+ASK_AGAIN_S: Final = 60.0
+"""For so long somebody is taken at its word that it knows no plain streams."""
+_SILENT_MAX: Final = 2
+"""Who so often in a row hangs up, or waits, without a word knows them neither."""
+OTHERS_S_MAX: Final = 0.5
+"""An address of a name that has more of them is waited for so long."""
+_IDLE_S: Final = 30
+"""The kernel shows the way that an idle stream lives, for what forgets idle ways."""
+
+_LENGTH: Final = struct.Struct(">I")
+_length_of: Final = _LENGTH.unpack_from
+_parse: Final = sessions_pb2.StreamSessionResponse.FromString
+
+
+class Dialects:
+    """Who is to be spoken to through gRPC."""
+
+    def __init__(self) -> None:
+        self._until_s: Final[dict[str, float]] = {}
+        self._silent: Final[dict[str, int]] = {}
+
+    def knows_plain(self, address: str, now_s: float) -> bool:
+        """Tell whether a plain stream is worth a try; the clock is the loop's."""
+        return now_s >= self._until_s.get(address, now_s)
+
+    def note_known(self, address: str) -> None:
+        """Somebody greeted back."""
+        self._silent.pop(address, None)
+
+    def note_other(self, address: str, now_s: float) -> None:
+        """Somebody answered in other words."""
+        self._silent.pop(address, None)
+        self._until_s[address] = now_s + ASK_AGAIN_S
+
+    def note_silent(self, address: str, now_s: float) -> None:
+        """Somebody took the connection, and said nothing."""
+        count = self._silent[address] = self._silent.get(address, 0) + 1
+        if count >= _SILENT_MAX:
+            self.note_other(address, now_s)
+
+
+class PlainStream(Stream):
+    """See the module."""
+
+    def __init__(self, shared: Shared, address: str, *, is_read_only: bool) -> None:
+        super().__init__(shared.endpoints, address, is_read_only=is_read_only)
+        self._dialects: Final = shared.dialects
+        self._connection = _Connection()
+
+    async def _open(self) -> None:
+        try:
+            self._connection = await _connect(self.address)
+        except (OSError, OverflowError, ValueError) as error:  # or it is no address
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            refused = Unavailable(f"no connection to {self.address}: {why}")
+            raise StreamEnded(refused) from error
+
+    async def send(self, message: bytes) -> None:
+        """Write one message; waits while the connection takes no more."""
+        connection = self._connection
+        if connection.is_over:
+            raise self._end()
+        connection.write(message)
+        if connection.room is not None:
+            await connection.room
+
+    async def _next(self) -> StreamSessionResponse:
+        connection = self._connection
+        while not connection.messages:
+            if connection.is_over or self.is_cut:
+                raise self._end()
+            await connection.more()
+        return connection.messages.popleft()
+
+    def _end(self) -> StreamEnded:
+        """Say why there is no more."""
+        connection = self._connection
+        if self.is_cut:
+            return self._given_up()
+        now_s = asyncio.get_running_loop().time()
+        if connection.speaks_otherwise:
+            self._dialects.note_other(self.address, now_s)
+            unknown = Unavailable(f"{self.address} knows no plain streams")
+            return StreamEnded(unknown, is_of_dialect=True)
+        if connection.is_greeted:
+            self._dialects.note_known(self.address)
+        else:
+            self._dialects.note_silent(self.address, now_s)
+        return self._ended_there()
+
+    def _note_silence(self) -> None:
+        connection = self._connection
+        if connection.is_up and not connection.is_greeted:
+            now_s = asyncio.get_running_loop().time()
+            self._dialects.note_silent(self.address, now_s)
+
+    def _cut(self) -> None:
+        self._connection.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """The client's end: what came in, and room for what goes out."""
+
+    def __init__(self) -> None:
+        self.messages: Final[deque[StreamSessionResponse]] = deque()
+        """Not taken yet, in order."""
+        self.room: asyncio.Future[None] | None = None
+        """Done when more can be written; None: at once."""
+        self.is_greeted = False
+        """Whether the other side greeted back."""
+        self.speaks_otherwise = False
+        """Whether the other side answered in other words."""
+        self.is_over = False
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection."""
+        return self._transport is not None
+
+    def write(self, message: bytes) -> None:
+        """Write one message."""
+        if self._transport is not None:
+            self._transport.write(_LENGTH.pack(len(message)) + message)
+
+    async def more(self) -> None:
+        """Wait until there is a message, or none any more."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        await waiter
+
+    def abort(self) -> None:
+        """Let go of the connection; what waits for it finds out."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end()
+
+    # --- asyncio's calls ---------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        _keep_alive(self._transport)
+        self._transport.write(GREETING)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        # Mostly it is just one message.
+        if self.is_greeted and not self._buffer:
+            size = len(data) - _LENGTH.size
+            if size >= 0 and _length_of(data)[0] == size:
+                self._take(data[_LENGTH.size :])
+                return
+        self._buffer += data
+        if self.is_greeted or self._take_greeting():
+            self._take_frames()
+
+    def pause_writing(self) -> None:
+        """The other side takes no more for now."""
+        self.room = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """The other side takes more."""
+        room, self.room = self.room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self._transport = None
+        self._end()
+
+    # --- inside ------------------------------------------------------------------
+
+    def _take_greeting(self) -> bool:
+        start = bytes(self._buffer[: len(GREETING)])
+        if not GREETING.startswith(start):
+            self.speaks_otherwise = True
+            self.abort()
+        elif len(start) == len(GREETING):
+            del self._buffer[: len(GREETING)]
+            self.is_greeted = True
+        return self.is_greeted
+
+    def _take_frames(self) -> None:
+        buffer, start = self._buffer, 0
+        # Nothing is taken from behind what was no message.
+        while len(buffer) - start >= _LENGTH.size and not self.is_over:
+            end = start + _LENGTH.size + _length_of(buffer, start)[0]
+            if len(buffer) < end:
+                break
+            self._take(bytes(memoryview(buffer)[start + _LENGTH.size : end]))
+            start = end
+        del buffer[:start]
+
+    def _take(self, body: bytes) -> None:
+        try:
+            self.messages.append(_parse(body))
+        except DecodeError:
+            self.abort()
+            return
+        self._wake()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self.resume_writing()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+async def _connect(address: str) -> _Connection:
+    """Connect to the first address of a name that answers.
+
+    Raises:
+        OSError: None of them did.
+    """
+    loop = asyncio.get_running_loop()
+    host, _, port = address.rpartition(":")
+    *others, last = await _resolve(loop, host.strip("[]"), int(port))
+    for each in others:
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(OTHERS_S_MAX):
+                _, connection = await loop.create_connection(_Connection, *each)
+                return connection
+    _, connection = await loop.create_connection(_Connection, *last)
+    return connection
+
+
+async def _resolve(
+    loop: asyncio.AbstractEventLoop, host: str, port: int
+) -> list[tuple[str, int]]:
+    """Return the addresses of a name, in the order in which they deserve a try."""
+    with contextlib.suppress(ValueError):  # it is a name
+        ipaddress.ip_address(host)
+        return [(host, port)]
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((str(at[0]), port) for *_, at in found))
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return
+    with contextlib.suppress(OSError):  # reset meanwhile: told in due course
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):  # not every system has it
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)
