@@ -360,22 +360,21 @@ class _Stream:
         if isinstance(watch, Refusal):
             return watch
         assert self._tasks is not None, "requests are read within the group"
-        watches[tag] = self._tasks.create_task(
+        watches[tag] = following = self._tasks.create_task(
             self._follow(call.field, plan, watch, tag)
         )
+        # Cancelled before its first turn, a task does not even begin.
+        following.add_done_callback(lambda _: watch.close())
         return None
 
     async def _follow(
         self, field: str, plan: WatchPlan, watch: WatchStream, tag: int
     ) -> None:
         """Pass a watch on, no faster than the client takes it."""
-        try:
-            while True:
-                batch = await watch.next()
-                for message in plan.to_messages(batch):
-                    await self._sink.push(tag, field, batch.revision, message)
-        finally:
-            watch.close()
+        while True:
+            batch = await watch.next()
+            for message in plan.to_messages(batch):
+                await self._sink.push(tag, field, batch.revision, message)
 
     def _too_many_requests(self) -> Refusal:
         limit = self._limits.stream_requests_max

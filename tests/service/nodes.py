@@ -82,6 +82,22 @@ class ServiceNode:
         """Whether it believes to lead."""
         return self.replica is not None and self.replica.core.role is Role.LEADER
 
+    def check_nobody_is_served(self) -> None:
+        """Check that no stream is left when all clients have gone.
+
+        Raises:
+            SimFailure: One is.
+        """
+        node = self.app.node if self.app is not None else None
+        if node is None:
+            return
+        for what, count in (
+            ("streams", len(node.streams)),
+            ("watches", len(node.watches)),
+        ):
+            if count:
+                raise SimFailure(f"{self.host.name} still serves {count} {what}")
+
     def start(self) -> None:
         """Start, or start again, from what is on disk."""
         if self.host.is_up:

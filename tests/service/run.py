@@ -199,14 +199,15 @@ class Service:
         """Tell whether no node waits any more for those who have gone.
 
         A read or a renewal whose caller gave up is kept until its round is answered,
-        a ticket until its entry is applied or the node learns of a new term: soon,
-        but not at once.
+        a ticket until its entry is applied or the node learns of a new term, a stream
+        until its kernel takes a silent connection for dead: soon, but not at once.
         """
         try:
             for node in self.nodes.all():
                 if node.replica is None:
                     return False
                 check_nobody_waits(node.node_id, node.replica)
+                node.check_nobody_is_served()
         except SimFailure as still:
             self._waits = str(still)
             return False

@@ -40,6 +40,8 @@ class PlainTransport(asyncio.Transport):
         self._outbox: Final = bytearray()
         self._under_way_bytes = 0
         self._is_full = False
+        self._is_half_closed = False
+        self._is_eof_sent = False
         self._inbox: Final = bytearray()
         self._read_bytes = 0
         """Read, and not told to the other end yet."""
@@ -64,6 +66,7 @@ class PlainTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send bytes, now or when there is room."""
+        assert not self._is_half_closed, "nothing is written behind the end"
         if self._is_lost:
             return
         self._outbox.extend(data)
@@ -103,8 +106,27 @@ class PlainTransport(asyncio.Transport):
         if self._is_full and len(self._outbox) <= low_bytes:
             self._is_full = False
             self._protocol.resume_writing()
-        if self._is_closing and not self._outbox:
+        self._when_flushed()
+
+    def _when_flushed(self) -> None:
+        if self._outbox:
+            return
+        if self._is_closing:
             self._lose(None)
+        elif self._is_half_closed and not self._is_eof_sent:
+            self._is_eof_sent = True
+            assert self._there is not None, "it is plugged in"
+            self._send("eof", self._there.take_end)
+
+    def can_write_eof(self) -> bool:
+        """Tell that one direction can end by itself."""
+        return True
+
+    def write_eof(self) -> None:
+        """Write no more; what comes is still read."""
+        if not self._is_closing:
+            self._is_half_closed = True
+            self._when_flushed()
 
     # --- for the protocol: reading ---------------------------------------------------
 
@@ -171,8 +193,7 @@ class PlainTransport(asyncio.Transport):
             self._fail(None)  # nobody takes the rest any more
             return
         if why == CLOSED:
-            self._last = self._end
-            self._want_read()
+            self.take_end()
             return
         error = ConnectionResetError(why)
         if self._net.rng.random() < _RESET_SHARE:
@@ -180,6 +201,11 @@ class PlainTransport(asyncio.Transport):
         else:
             self._last = lambda: self._fail(error)
             self._want_read()
+
+    def take_end(self) -> None:
+        """The other end writes no more; on the loop."""
+        self._last = self._end
+        self._want_read()
 
     def _end(self) -> None:
         """Nothing more comes, and nobody takes what is not sent yet."""
@@ -195,8 +221,7 @@ class PlainTransport(asyncio.Transport):
         """End it behind what was written."""
         if not self._is_closing:
             self._is_closing = True
-            if not self._outbox:
-                self._lose(None)
+            self._when_flushed()
 
     def abort(self) -> None:
         """End it at once."""
