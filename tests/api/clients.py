@@ -1,10 +1,13 @@
-"""Clients of the doors as any language would write them: stubs, and one stream."""
+"""Clients of the doors as any language would write them: stubs, and one stream.
+
+A stream goes through gRPC or over a plain connection, as the test's ``carrier`` says.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import pytest
@@ -22,10 +25,14 @@ from raftpb.v1 import (
     sessions_pb2_grpc,
     txn_pb2_grpc,
 )
+from tests.api.wire import Wire, framed
 
 __all__ = [
     "KEY",
+    "Carrier",
+    "PlainCarrier",
     "Refused",
+    "RpcCarrier",
     "StreamClient",
     "Stubs",
     "open_session",
@@ -36,11 +43,78 @@ __all__ = [
 KEY = b"k" * 16
 
 
-class Stubs:
-    """A generated stub of each service."""
+_STREAM_METHOD = "/raftpb.v1.SessionService/StreamSession"
+
+
+class Carrier(Protocol):
+    """What carries a stream."""
+
+    async def write(self, message: bytes) -> None:
+        """Send one message."""
+
+    async def read(self) -> bytes | None:
+        """Read one message; None at the end."""
+
+    def cancel(self) -> None:
+        """Be gone; may be called twice."""
+
+
+class RpcCarrier:
+    """A stream through gRPC."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.call: Any = channel.stream_stream(_STREAM_METHOD)()
+
+    async def write(self, message: bytes) -> None:
+        await self.call.write(message)
+
+    async def read(self) -> bytes | None:
+        message = await self.call.read()
+        if message is grpc.aio.EOF:
+            return None
+        assert isinstance(message, bytes)
+        return message
+
+    def cancel(self) -> None:
+        self.call.cancel()
+
+
+class PlainCarrier:
+    """A plain stream, opened with its first message."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._wire: Wire | None = None
+
+    async def write(self, message: bytes) -> None:
+        if self._wire is None:
+            self._wire = await Wire.dial(self._port)
+            await self._wire.greet()
+        await self._wire.write(framed(message))
+
+    async def read(self) -> bytes | None:
+        assert self._wire is not None, "who connects speaks first"
+        return await self._wire.frame()
+
+    def cancel(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+
+
+class Stubs:
+    """A generated stub of each service.
+
+    Args:
+        channel: Of unary calls and server streams.
+        plain_port: Where session streams go; None: through the channel.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, plain_port: int | None = None
+    ) -> None:
         self.channel = channel
+        self._plain_port = plain_port
+        self._carriers: list[Carrier] = []
         # The stubs serve both kinds of channel; their types say so badly.
         any_channel: Any = channel
         self.kv: Any = kv_pb2_grpc.KvServiceStub(any_channel)
@@ -51,6 +125,20 @@ class Stubs:
         self.elections: Any = elections_pb2_grpc.ElectionServiceStub(any_channel)
         self.queues: Any = queues_pb2_grpc.QueueServiceStub(any_channel)
         self.cluster: Any = cluster_pb2_grpc.ClusterServiceStub(any_channel)
+
+    def open_carrier(self) -> Carrier:
+        """Open what carries one session stream."""
+        port = self._plain_port
+        carrier: Carrier = (
+            RpcCarrier(self.channel) if port is None else PlainCarrier(port)
+        )
+        self._carriers.append(carrier)
+        return carrier
+
+    def cut_streams(self) -> None:
+        """End all session streams from this side."""
+        for carrier in self._carriers:
+            carrier.cancel()
 
 
 class Refused:
@@ -91,7 +179,7 @@ class StreamClient:
     """One session stream; replies are kept by tag."""
 
     def __init__(self, stubs: Stubs) -> None:
-        self._call = stubs.sessions.StreamSession()
+        self._carrier = stubs.open_carrier()
         self.replies: dict[int, list[sessions_pb2.StreamReply]] = {}
         self.messages: list[sessions_pb2.StreamSessionResponse] = []
         self.end: sessions_pb2.StreamEnd | None = None
@@ -103,18 +191,23 @@ class StreamClient:
 
     async def send(self, *requests: sessions_pb2.StreamRequest, **fields: Any) -> None:
         message = sessions_pb2.StreamSessionRequest(requests=requests, **fields)
-        await self._call.write(message)
+        await self.send_bytes(message.SerializeToString())
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send what need not be a message."""
+        await self._carrier.write(data)
 
     async def send_last(self) -> None:
-        """Say that nothing more is asked."""
-        await self._call.done_writing()
+        """Say that nothing more is asked; a plain stream would end with that."""
+        assert isinstance(self._carrier, RpcCarrier)
+        await self._carrier.call.done_writing()
 
     async def read(self) -> sessions_pb2.StreamSessionResponse | None:
         """Read one message; None at the end of the stream."""
-        message = await self._call.read()
-        if message is grpc.aio.EOF:
+        data = await self._carrier.read()
+        if data is None:
             return None
-        assert isinstance(message, sessions_pb2.StreamSessionResponse)
+        message = sessions_pb2.StreamSessionResponse.FromString(data)
         self.messages.append(message)
         for reply in message.replies:
             self.replies.setdefault(reply.tag, []).append(reply)
@@ -136,7 +229,7 @@ class StreamClient:
         return self.end
 
     def cancel(self) -> None:
-        self._call.cancel()
+        self._carrier.cancel()
 
 
 @contextlib.asynccontextmanager

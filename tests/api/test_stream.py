@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from raftd.node.refusals import handed_over, not_leader
@@ -20,6 +18,8 @@ from tests.api.clients import (
 from tests.api.solo_node import CLUSTER_ID, SoloNode
 
 Request = sessions_pb2.StreamRequest
+
+pytestmark = pytest.mark.parametrize("carrier", ["grpc", "plain"], indirect=True)
 
 
 def put(number: int, key: bytes = b"k", value: bytes = b"v", tag: int = 0) -> Request:
@@ -158,16 +158,6 @@ async def test_a_waiting_lock_is_granted_on_the_stream(stubs: Stubs) -> None:
         await stream.send(Request(tag=3, number=3, release_lock=release))
         assert (await stream.reply(2)).acquire_lock.token > token
         assert (await stream.reply(3)).WhichOneof("body") == "release_lock"
-
-
-async def test_a_client_that_asks_no_more_gets_all_its_answers(stubs: Stubs) -> None:
-    async with session_stream(stubs) as stream:
-        await stream.send(put(1), put(2), get(9))
-        await stream.send_last()
-        while await stream.read() is not None:
-            continue
-        assert stream.end is None
-        assert {101, 102, 9} <= stream.replies.keys()
 
 
 # --- streams that may not begin, and streams that end -----------------------------
@@ -314,13 +304,12 @@ async def test_a_stream_without_a_session_renews_nothing(stubs: Stubs) -> None:
 
 async def test_bytes_that_are_no_message_end_the_stream(stubs: Stubs) -> None:
     """Which requests they held cannot be known; the session lives on."""
-    method = "/raftpb.v1.SessionService/StreamSession"
-    call: Any = stubs.channel.stream_stream(method)()
-    await call.write(b"\xff\xff\xff")
-    message = sessions_pb2.StreamSessionResponse.FromString(await call.read())
-    assert message.end.refusal.reason == "INVALID_REQUEST"
+    stream = StreamClient(stubs)
+    await stream.send_bytes(b"\xff\xff\xff")
+    end = await stream.ended()
+    assert end.refusal.reason == "INVALID_REQUEST"
     sentence = "the bytes are no message of a session stream"
-    assert message.end.refusal.message == sentence
+    assert end.refusal.message == sentence
 
 
 ADDED = MemberInfo(3, "n3", "h3:7401", "h3:7400")

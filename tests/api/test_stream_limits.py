@@ -191,6 +191,7 @@ async def test_a_watch_waits_for_a_slow_client_and_misses_nothing(
         assert seen == sorted(set(seen))
 
 
+@pytest.mark.parametrize("carrier", ["grpc", "plain"], indirect=True)
 async def test_a_message_may_hold_more_than_one_large_request(stubs: Stubs) -> None:
     async with session_stream(stubs) as stream:
         await stream.send(*[put(number, bytes(1 << 20)) for number in range(1, 7)])

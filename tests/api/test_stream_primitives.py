@@ -20,6 +20,8 @@ from tests.api.solo_node import SoloNode
 
 Request = sessions_pb2.StreamRequest
 
+pytestmark = pytest.mark.parametrize("carrier", ["grpc", "plain"], indirect=True)
+
 
 class Caller:
     """Asks one thing after the other, numbering what writes."""

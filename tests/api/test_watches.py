@@ -236,6 +236,7 @@ async def test_a_watch_is_of_one_job_or_one_queue(stubs: Stubs) -> None:
         assert refused.sentence == sentence
 
 
+@pytest.mark.parametrize("carrier", ["grpc", "plain"], indirect=True)
 async def test_a_watch_on_a_stream_until_it_is_cancelled(
     stubs: Stubs, node: SoloNode
 ) -> None:
@@ -256,6 +257,7 @@ async def test_a_watch_on_a_stream_until_it_is_cancelled(
         assert len(node.watches) == 0
 
 
+@pytest.mark.parametrize("carrier", ["grpc", "plain"], indirect=True)
 async def test_a_stream_that_ends_ends_its_watches(
     stubs: Stubs, node: SoloNode
 ) -> None:
