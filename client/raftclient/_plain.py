@@ -25,6 +25,8 @@ from raftclient.errors import Unavailable
 from raftpb.v1 import sessions_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raftclient._shared import Shared
     from raftpb.v1.sessions_pb2 import StreamSessionResponse
 
@@ -107,6 +109,30 @@ class PlainStream(Stream):
             await connection.more()
         return connection.messages.popleft()
 
+    async def carry(
+        self,
+        take: Callable[[StreamSessionResponse], None],
+        give: Callable[[], bytes | None],
+    ) -> None:
+        """Take and give in the loop's own calls, without a turn of a task for each."""
+        connection = self._connection
+
+        def take_in(message: StreamSessionResponse) -> None:
+            self._look_at(message)
+            take(message)
+
+        try:
+            while connection.messages:
+                take_in(connection.messages.popleft())
+            await connection.carry(take_in, give)
+            raise self._end()
+        finally:
+            self.cut()
+
+    def ring(self) -> None:
+        """There is something to write."""
+        self._connection.ring()
+
     def _end(self) -> StreamEnded:
         """Say why there is no more."""
         connection = self._connection
@@ -149,6 +175,35 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
+        self._take_in: Callable[[StreamSessionResponse], None] = self._keep
+        self._give: Callable[[], bytes | None] = _nothing
+        self._is_due = False
+
+    async def carry(
+        self,
+        take_in: Callable[[StreamSessionResponse], None],
+        give: Callable[[], bytes | None],
+    ) -> None:
+        """Hand messages in, and write what is given, until it is over."""
+        self._take_in, self._give = take_in, give
+        self.ring()
+        if not self.is_over:
+            await self.more()
+
+    def ring(self) -> None:
+        """There is something to write: do it at the end of this round of the loop."""
+        if not self._is_due and self.room is None:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._write_given)
+
+    def _write_given(self) -> None:
+        self._is_due = False
+        give = self._give
+        try:
+            while self.room is None and (message := give()) is not None:
+                self.write(message)
+        except Exception as error:  # of whoever waits for the end
+            self._fail(error)
 
     @property
     def is_up(self) -> bool:
@@ -201,6 +256,8 @@ class _Connection(asyncio.Protocol):
         room, self.room = self.room, None
         if room is not None and not room.done():
             room.set_result(None)
+        if not self.is_over:
+            self.ring()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
@@ -231,15 +288,28 @@ class _Connection(asyncio.Protocol):
         del buffer[:start]
 
     def _take(self, body: bytes) -> None:
+        if self.is_over:
+            return
         try:
-            self.messages.append(_parse(body))
+            self._take_in(_parse(body))
         except DecodeError:
             self.abort()
-            return
+        except Exception as error:  # of whoever waits for the end
+            self._fail(error)
+
+    def _keep(self, message: StreamSessionResponse) -> None:
+        self.messages.append(message)
         self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        self.abort()
 
     def _end(self) -> None:
         self.is_over = True
+        self._give = _nothing
         self.resume_writing()
         self._wake()
 
@@ -247,6 +317,10 @@ class _Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _nothing() -> None:
+    """There is nothing to write."""
 
 
 async def _connect(address: str) -> _Connection:

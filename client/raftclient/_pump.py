@@ -12,7 +12,6 @@ Source: SEMANTICS.md section 1 (numbers); PERFORMANCE.md, rules.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from raftclient._status import (
@@ -57,7 +56,6 @@ class Pump:
         self._shared: Final = shared
         self._loop: Final = asyncio.get_running_loop()
         self._control: list[bytes] = []
-        self._waker: asyncio.Future[None] | None = None
         self.alive_s = self._loop.time()
         """When the member last gave a sign, or was last owed none."""
         self.has_served = False
@@ -68,25 +66,11 @@ class Pump:
 
     async def run(self) -> None:
         """Carry messages until the stream ends; raises ``StreamEnded``."""
-        writer = self._loop.create_task(self._write())
-        try:
-            while True:
-                self._take_message(await self.stream.receive())
-        finally:
-            # A write under way is failed by the cut, not cancelled: gRPC would answer
-            # it all the same, perhaps to a loop that is closed by then.
-            self.stream.cut()
-            self.wake()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+        await self.stream.carry(self._take_message, self._next_message)
 
     def wake(self) -> None:
         """There is something to send."""
-        waker = self._waker
-        if waker is not None:
-            self._waker = None
-            if not waker.done():
-                waker.set_result(None)
+        self.stream.ring()
 
     def begin(self, tag: int, subscription: Subscription) -> None:
         """Queue the request of a watch, in line with all others."""
@@ -117,21 +101,12 @@ class Pump:
             self._control.append(keepalive_message(1))
             self.wake()
 
-    async def _write(self) -> None:
-        window = self._window
-        while not self.stream.is_cut:
-            message = window.next_message()
-            if self._control:
-                message = b"".join((message or b"", *self._control))
-                self._control.clear()
-            if message is None:
-                waker = self._waker = self._loop.create_future()
-                await waker
-                continue
-            try:
-                await self.stream.send(message)
-            except StreamEnded:
-                return  # the reader finds out why
+    def _next_message(self) -> bytes | None:
+        message = self._window.next_message()
+        if self._control:
+            message = b"".join((message or b"", *self._control))
+            self._control.clear()
+        return message
 
     def _take_message(self, message: StreamSessionResponse) -> None:
         self.alive_s = self._loop.time()

@@ -6,6 +6,7 @@ Source: proto/raftpb/v1/sessions.proto, StreamSession.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -17,6 +18,8 @@ from raftclient.errors import Unavailable
 from raftpb.v1 import sessions_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raftclient._shared import Shared
     from raftpb.v1.sessions_pb2 import StreamSessionResponse
 
@@ -35,6 +38,7 @@ class RpcStream(Stream):
             )
         )
         self._call: Final = shared.channels.in_flight.begin(method)
+        self._waker: asyncio.Future[None] | None = None
 
     async def _open(self) -> None:
         """Do nothing: gRPC connects by itself."""
@@ -62,6 +66,42 @@ class RpcStream(Stream):
         if not isinstance(message, sessions_pb2.StreamSessionResponse):  # EOF
             raise self._ended_there()
         return message
+
+    async def carry(
+        self,
+        take: Callable[[StreamSessionResponse], None],
+        give: Callable[[], bytes | None],
+    ) -> None:
+        """Read here, and write in a task of its own."""
+        writer = asyncio.get_running_loop().create_task(self._write(give))
+        try:
+            while True:
+                take(await self.receive())
+        finally:
+            # A write under way is failed by the cut, not cancelled: gRPC would answer
+            # it all the same, perhaps to a loop that is closed by then.
+            self.cut()
+            self.ring()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+
+    async def _write(self, give: Callable[[], bytes | None]) -> None:
+        while not self.is_cut:
+            message = give()
+            if message is None:
+                waker = self._waker = asyncio.get_running_loop().create_future()
+                await waker
+                continue
+            try:
+                await self.send(message)
+            except StreamEnded:
+                return  # the reader finds out why
+
+    def ring(self) -> None:
+        """There is something to write."""
+        waker, self._waker = self._waker, None
+        if waker is not None and not waker.done():
+            waker.set_result(None)
 
     def _note_silence(self) -> None:
         """Do nothing: gRPC is what everybody speaks."""

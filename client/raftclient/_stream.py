@@ -19,6 +19,8 @@ from raftclient.errors import RaftError, Unavailable
 from raftpb.v1 import sessions_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raftclient._endpoints import Endpoints
     from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
 
@@ -108,14 +110,38 @@ class Stream(abc.ABC):
     async def _next(self) -> StreamSessionResponse:
         """Read one message; raises ``StreamEnded`` when there will be no more."""
 
+    @abc.abstractmethod
+    async def carry(
+        self,
+        take: Callable[[StreamSessionResponse], None],
+        give: Callable[[], bytes | None],
+    ) -> None:
+        """Hand in each message that comes, and write all that is given, to the end.
+
+        Args:
+            take: May raise ``StreamEnded``, which ends the stream.
+            give: Asked for the next message at first, and whenever it was rung for.
+
+        Raises:
+            StreamEnded: There will be no more.
+        """
+
+    @abc.abstractmethod
+    def ring(self) -> None:
+        """There is something to write; heard while ``carry`` is under way."""
+
     async def receive(self) -> StreamSessionResponse:
         """Read one message; raises ``StreamEnded`` when there will be no more."""
         message = await self._next()
+        self._look_at(message)
+        return message
+
+    def _look_at(self, message: StreamSessionResponse) -> None:
+        """Learn what a message says of members; raises ``StreamEnded`` at its end."""
         if message.members:
             self._endpoints.learn_members(members_of(message, message.header))
         if message.HasField("end") and not message.replies:
             raise self.end_of(message)
-        return message
 
     @staticmethod
     def end_of(message: StreamSessionResponse) -> StreamEnded:
