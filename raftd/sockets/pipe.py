@@ -7,6 +7,7 @@ waits in between. An end at one side is an end at the other, behind what was on 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -30,6 +31,8 @@ class Pipe:
         self._outer: Final = _Side(self)
         self._inner: Final = _Side(self)
         self._task: asyncio.Task[None] | None = None
+        # It is never cancelled: uvloop would not tell the end of the connection.
+        self._is_dialling = False
         outer.pause_reading()
         outer.set_protocol(self._outer)
         self._outer.transport = outer
@@ -37,20 +40,22 @@ class Pipe:
     def open(self, host: str, port: int) -> None:
         """Connect to the other side, and let bytes through as soon as it is there."""
         loop = asyncio.get_running_loop()
+        self._is_dialling = True
         self._task = loop.create_task(self._connect(loop, host, port))
 
     async def _connect(
         self, loop: asyncio.AbstractEventLoop, host: str, port: int
     ) -> None:
-        try:
+        with contextlib.suppress(OSError):
             await loop.create_connection(lambda: self._inner, host, port)
-        except OSError:
+        self._is_dialling = False
+        if self._inner.transport is None:  # not there, or not any more
             self.close()
 
     def let_through(self) -> None:
         """Begin: the inner side is there, and may speak before it is asked."""
         inner, outer = self._inner.transport, self._outer.transport
-        if inner is None or outer is None:  # the outer one is over already
+        if inner is None or outer is None or outer.is_closing():
             self.close()
             return
         self._outer.there, self._inner.there = inner, outer
@@ -59,13 +64,12 @@ class Pipe:
 
     def close(self) -> None:
         """End both sides, behind what was on its way; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
         for side in (self._outer, self._inner):
             side.there = None
             if side.transport is not None:
                 side.transport.close()
-        if self._outer.transport is None and self._inner.transport is None:
+        is_over = self._outer.transport is None and self._inner.transport is None
+        if is_over and not self._is_dialling:
             self._on_end(self)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import random
 import socket
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Final, Self, cast
 
+import pytest
+
 from raftd.sockets.pipe import Pipe
 from tests.api.wire import Wire, turns
 
 HOST: Final = "127.0.0.1"
-KEPT_BYTES_MAX: Final = 40 << 20
+KEPT_BYTES_MAX: Final = 24 << 20
 """Of one direction: the kernel keeps most of it, on two connections."""
 
 
@@ -132,3 +136,107 @@ async def test_what_waits_to_be_accepted_is_answered_as_soon_as_it_is_there() ->
                 assert await outer.read(8) == b"settings"
         speaker.close()
         await turns(5)
+
+
+async def test_a_side_that_does_not_take_its_bytes_stops_the_other() -> None:
+    """Little waits in between; when it takes them again, all are there, in order."""
+    async with Place() as place, both(place) as (outer, inner):
+        for sender, taker in ((inner, outer), (outer, inner)):
+            sent = 0
+            idle = 0
+            while idle < 50 and sent < KEPT_BYTES_MAX:
+                some = sender.write_some(text()[sent : sent + (1 << 18)])
+                sent += some
+                idle = 0 if some else idle + 1
+                await turns(2)
+            assert sent < KEPT_BYTES_MAX, "somebody keeps all of it"
+            assert await taker.read(sent) == text()[:sent]
+        await inner.write(b"more")
+        assert await outer.read(4) == b"more"
+
+
+@functools.cache
+def text() -> bytes:
+    """Return what shows at any place whether it is the right one."""
+    return random.Random(7).randbytes(KEPT_BYTES_MAX)
+
+
+async def test_a_lot_passes_while_both_are_slow() -> None:
+    async with Place() as place, both(place) as (outer, inner):
+        some = text()[: 8 << 20]
+
+        async def take(wire: Wire) -> bytes:
+            got = bytearray()
+            while len(got) < len(some):
+                got += await wire.read_some()
+                await turns(1)
+            return bytes(got)
+
+        got = await asyncio.gather(
+            outer.write(some), take(inner), inner.write(some), take(outer)
+        )
+        assert got[1] == got[3] == some
+
+
+@pytest.mark.parametrize("is_outer", [True, False])
+@pytest.mark.parametrize("how", ["close", "half_close", "reset"])
+async def test_an_end_at_one_side_is_an_end_at_the_other(
+    is_outer: bool, how: str
+) -> None:
+    async with Place() as place, both(place) as wires:
+        near, far = wires if is_outer else wires[::-1]
+        getattr(near, how)()
+        assert await far.read_rest() == b""
+        far.close()
+        await place.is_over.wait()
+        assert place.ended == place.pipes
+
+
+@pytest.mark.parametrize("is_outer", [True, False])
+async def test_an_end_comes_behind_what_was_on_its_way(is_outer: bool) -> None:
+    async with Place() as place, both(place) as wires:
+        near, far = wires if is_outer else wires[::-1]
+        some = text()[: 4 << 20]
+        sending = asyncio.create_task(near.write(some))
+        got = await far.read(1 << 20)
+        await asyncio.gather(sending, turns(20))
+        near.close()
+        assert got + await far.read_rest() == some
+
+
+async def test_where_nobody_is_the_outer_side_ends() -> None:
+    async with Place() as place:
+        place.refuse()
+        async with asyncio.timeout(20), await Wire.dial(place.port) as outer:
+            await outer.write(b"first")
+            assert await outer.read_rest() == b""
+            await place.is_over.wait()
+        assert place.ended == place.pipes
+
+
+async def test_who_goes_while_the_other_side_is_dialled_leaves_nothing() -> None:
+    async with Place() as place:
+        for count in range(6):
+            place.is_over.clear()
+            async with asyncio.timeout(20), await Wire.dial(place.port) as outer:
+                await outer.write(b"first")
+                while len(place.pipes) <= count:
+                    await turns(1)
+                await turns(count)
+                outer.reset()
+                place.pipes[-1].close()
+                await place.is_over.wait()
+        assert place.ended == place.pipes
+
+
+async def test_close_ends_both_sides_behind_what_was_written() -> None:
+    async with Place() as place, both(place) as (outer, inner):
+        await inner.write(b"last words")
+        await turns(20)
+        (pipe,) = place.pipes
+        pipe.close()
+        pipe.close()
+        assert await outer.read_rest() == b"last words"
+        assert await inner.read_rest() == b""
+        await place.is_over.wait()
+        assert place.ended == [pipe]
