@@ -213,6 +213,8 @@ class PlainStream(asyncio.Protocol):
         if self._stream is not None:
             self._stream.refuse(refusal)
             return
+        if self._task is not None:
+            self._task.cancel()  # it would serve what has come before
         last = sessions_pb2.StreamSessionResponse()
         fill_refusal(last.end.refusal, refusal)
         if self._transport is not None:
