@@ -29,8 +29,13 @@ __all__ = [
     "Line",
     "Peer",
     "found",
+    "ignore",
+    "in_frame",
     "listening",
+    "nothing",
+    "opened",
     "said",
+    "some_turns",
     "stream_to",
 ]
 
@@ -148,13 +153,13 @@ async def listening(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Pee
         await server.wait_closed()
 
 
-def stream_to(address: str) -> PlainStream:
+def stream_to(address: str, dialects: Dialects | None = None) -> PlainStream:
     """Make a stream that is not open yet, of a client of its own."""
     endpoints, channels = Endpoints([address]), Channels()
     shared = Shared(
         endpoints=endpoints,
         channels=channels,
-        dialects=Dialects(),
+        dialects=dialects or Dialects(),
         unary=Unary(endpoints, channels),
         renewer=Renewer(endpoints),
         ttl_ms=1000,
@@ -162,3 +167,32 @@ def stream_to(address: str) -> PlainStream:
         client_version="0",
     )
     return PlainStream(shared, address, is_read_only=True)
+
+
+async def opened(peer: Peer) -> tuple[PlainStream, Line]:
+    """Open a stream, and take its other end."""
+    stream = stream_to(peer.address)
+    greeting = asyncio.create_task(stream.say_hello(HELLO, 30))
+    line = await peer.line()
+    await line.welcome()
+    assert (await greeting).HasField("welcome")
+    return stream, line
+
+
+async def some_turns() -> None:
+    """Let the loop do what it can do without anything from outside."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def nothing() -> None:
+    """Give nothing to write."""
+
+
+def ignore(message: StreamSessionResponse) -> None:
+    """Take a message and make nothing of it."""
+
+
+def in_frame(body: bytes) -> bytes:
+    """Put the length in front."""
+    return len(body).to_bytes(4, "big") + body

@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from raftclient import Unavailable, aio
-from raftclient._plain import ASK_AGAIN_S, Dialects
+from raftclient._plain import ASK_AGAIN_S, GREETING, Dialects
+from raftclient._stream import StreamEnded
 from raftclient._unary import Backoff
 from tests.client.fake_server import FakeCluster, FakeNode
 from tests.client.fake_state import Act
-from tests.client.peer import listening
+from tests.client.peer import HELLO, listening, some_turns, stream_to
 
 
 @pytest.fixture
@@ -20,6 +21,13 @@ def older(cluster: FakeCluster) -> FakeNode:
     node = cluster.nodes[1]
     node.door.knows_plain = False
     return node
+
+
+def fly(by_s: float) -> None:
+    """Let so much of this test's time be over at once."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    loop.time = lambda: time() + by_s  # type: ignore[method-assign]  # of this loop
 
 
 class Clock:
@@ -137,6 +145,28 @@ async def test_who_answers_in_yet_other_words_is_given_up_in_a_sentence() -> Non
         assert await line.hear_all() == b""
         with pytest.raises(Unavailable):
             await reading
+
+
+@pytest.mark.parametrize("greets", [False, True])
+async def test_who_keeps_silent_twice_is_spoken_to_otherwise_if_it_never_greeted(
+    *, greets: bool
+) -> None:
+    dialects = Dialects()
+    async with listening() as peer:
+        for is_first in (True, False):
+            stream = stream_to(peer.address, dialects)
+            hello = asyncio.create_task(stream.say_hello(HELLO, 30))
+            line = await peer.line()
+            await line.hello()
+            if greets:
+                line.write(GREETING)
+                await some_turns()
+            fly(31)
+            with pytest.raises(StreamEnded, match="did not answer"):
+                await hello
+            assert await line.hear_all() == b""
+            now_s = asyncio.get_running_loop().time()
+            assert dialects.knows_plain(peer.address, now_s) is (greets or is_first)
 
 
 @pytest.mark.parametrize("greeted", [b"R", b"RAFTD/1"])

@@ -1,36 +1,24 @@
-"""What goes over a plain stream: frames in any pieces, room, and how it ends."""
+"""What a session hears over plain streams: frames in any pieces, and their end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from raftclient import aio
-from raftclient._plain import GREETING, PlainStream
+from raftclient._plain import GREETING
 from raftclient._stream import StreamEnded
 from raftclient._unary import Backoff
 from raftpb.v1 import common_pb2
 from raftpb.v1.sessions_pb2 import StreamSessionResponse
 from tests.client.fake_door import framed
 from tests.client.loops import on_each_loop
-from tests.client.peer import (
-    HELLO,
-    WELCOME,
-    Line,
-    Peer,
-    found,
-    listening,
-    said,
-    stream_to,
-)
+from tests.client.peer import HELLO, WELCOME, found, listening, nothing, said, stream_to
 
 NO_MESSAGE = b"\0\0\0\2\xff\xff"
-MORE_THAN_FITS = 32 * 1024 * 1024
-"""More than both kernels' buffers hold together."""
 
 
 class Memory(asyncio.Transport):
@@ -47,22 +35,6 @@ class Memory(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
 
-async def opened(peer: Peer) -> tuple[PlainStream, Line]:
-    """Open a stream, and take its other end."""
-    stream = stream_to(peer.address)
-    greeting = asyncio.create_task(stream.say_hello(HELLO, 30))
-    line = await peer.line()
-    await line.welcome()
-    assert (await greeting).HasField("welcome")
-    return stream, line
-
-
-async def some_turns() -> None:
-    """Let the loop do what it can do without anything from outside."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 def never() -> float:
     raise AssertionError("there is nothing to wait for")
 
@@ -70,45 +42,55 @@ def never() -> float:
 # --- frames --------------------------------------------------------------------------
 
 
-async def heard(pieces: Iterable[bytes], patch: pytest.MonkeyPatch) -> list[bytes]:
+async def heard(
+    pieces: Iterable[bytes], patch: pytest.MonkeyPatch
+) -> list[StreamSessionResponse]:
     """Return what a stream makes of these pieces, until its end."""
 
     async def connect(new: Callable[[], asyncio.Protocol], *_: Any) -> Any:
         protocol = new()
         protocol.connection_made(memory := Memory(protocol))
 
-        def arrive() -> None:
-            for piece in pieces:
-                protocol.data_received(piece)
-            protocol.connection_lost(None)
+        loop, left = asyncio.get_running_loop(), iter(pieces)
 
-        asyncio.get_running_loop().call_soon(arrive)
+        def arrive() -> None:
+            if (piece := next(left, None)) is None:
+                protocol.connection_lost(None)
+            else:
+                protocol.data_received(piece)
+                loop.call_soon(arrive)
+
+        loop.call_soon(arrive)
         return memory, protocol
 
     patch.setattr(asyncio.get_running_loop(), "create_connection", connect)
     stream = stream_to("127.0.0.1:1")
-    values = []
-    assert (await stream.say_hello(HELLO, 30)).HasField("welcome")
-    with contextlib.suppress(StreamEnded):
-        while True:
-            message = await stream.receive()
-            values += [reply.get_key.key_value.value for reply in message.replies]
-    return values
+    messages = [await stream.say_hello(HELLO, 30)]
+    with pytest.raises(StreamEnded, match="ended the stream"):
+        await stream.carry(messages.append, nothing)
+    return messages
 
 
-@pytest.mark.parametrize("size", [0, 1, 300])
+LIKE_A_FRAME = framed(said(found(7, b"never sent")))
+"""A value at whose beginning a cut is hard to tell from one between two messages."""
+
+
+@pytest.mark.parametrize("value", [b"", b"x" * 300, LIKE_A_FRAME], ids=len)
 async def test_messages_are_put_together_wherever_they_were_cut(
-    monkeypatch: pytest.MonkeyPatch, size: int
+    monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
-    values = [bytes([65 + n]) * size for n in range(3)]
-    messages = [said(found(n + 1, value)) for n, value in enumerate(values)]
-    whole = GREETING + b"".join(map(framed, [WELCOME, *messages]))
+    empty = StreamSessionResponse()
+    messages = [WELCOME, said(found(1, value)), empty, said(found(2, value)), empty]
+    frames = [GREETING, *map(framed, messages)]
+    whole = b"".join(frames)
     for cut in range(1, len(whole)):
-        assert await heard([whole[:cut], whole[cut:]], monkeypatch) == values, cut
-    assert await heard([whole], monkeypatch) == values
-    assert await heard([bytes([each]) for each in whole], monkeypatch) == values
-    one_by_one = [GREETING, *map(framed, [WELCOME, *messages])]
-    assert await heard(one_by_one, monkeypatch) == values
+        assert await heard([whole[:cut], whole[cut:]], monkeypatch) == messages, cut
+        for behind in range(cut + 1, min(cut + 5, len(whole))):
+            pieces = whole[:cut], whole[cut:behind], whole[behind:]
+            assert await heard(pieces, monkeypatch) == messages, (cut, behind)
+    assert await heard([whole], monkeypatch) == messages
+    assert await heard(frames, monkeypatch) == messages
+    assert await heard([bytes([each]) for each in whole], monkeypatch) == messages
 
 
 @on_each_loop
@@ -141,65 +123,7 @@ async def test_a_frame_that_is_no_message_ends_the_stream_and_not_the_session() 
     assert answer.value == b"right", "nothing is taken from behind such a frame"
 
 
-# --- room ----------------------------------------------------------------------------
-
-
-@on_each_loop
-async def test_who_sends_waits_while_the_other_side_takes_no_more() -> None:
-    async with listening() as peer:
-        stream, line = await opened(peer)
-        sending = asyncio.create_task(stream.send(b"\0" * MORE_THAN_FITS))
-        await some_turns()
-        assert not sending.done()
-        behind = asyncio.create_task(stream.send(b"behind"))
-        await line.hear_bytes(4 + MORE_THAN_FITS)
-        await sending
-        await behind
-        assert await line.hear_bytes(4 + len(b"behind")) == b"\0\0\0\6behind"
-        stream.cut()
-
-
-@on_each_loop
-@pytest.mark.parametrize("is_cut_here", [True, False])
-async def test_an_end_wakes_who_waits_for_room(*, is_cut_here: bool) -> None:
-    async with listening() as peer:
-        stream, line = await opened(peer)
-        sending = asyncio.create_task(stream.send(b"\0" * MORE_THAN_FITS))
-        await some_turns()
-        assert not sending.done()
-        if is_cut_here:
-            stream.cut()
-        else:
-            line.reset()
-        await asyncio.wait({sending})
-        assert isinstance(sending.exception(), StreamEnded | None)
-        with pytest.raises(StreamEnded):
-            await stream.send(b"more")
-
-
 # --- ends ----------------------------------------------------------------------------
-
-
-@on_each_loop
-async def test_a_cut_wakes_who_reads_and_the_other_side_hears_the_end() -> None:
-    async with listening() as peer:
-        stream, line = await opened(peer)
-        reading = asyncio.create_task(stream.receive())
-        await some_turns()
-        assert not reading.done()
-        stream.cut()
-        stream.cut()
-        with pytest.raises(StreamEnded, match="given up"):
-            await reading
-        assert await line.hear_all() == b""
-
-
-@on_each_loop
-async def test_a_stream_that_was_never_opened_may_be_cut() -> None:
-    stream = stream_to("127.0.0.1:1")
-    stream.cut()
-    with pytest.raises(StreamEnded, match="given up"):
-        await stream.receive()
 
 
 @on_each_loop

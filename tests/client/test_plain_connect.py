@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,14 +16,26 @@ from raftclient._unary import Backoff
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act
 from tests.client.loops import nothing_left_open, on_each_loop
-from tests.client.peer import HELLO, Line, Peer, found, listening, said, stream_to
+from tests.client.peer import (
+    HELLO,
+    Line,
+    Peer,
+    found,
+    listening,
+    said,
+    some_turns,
+    stream_to,
+)
 
+Keep = Callable[[str, int], contextlib.AbstractContextManager[int]]
+
+HERE = "127.0.0.1"
 ELSEWHERE = "127.0.0.2"
 """Another address of this machine."""
 
 
 @contextlib.contextmanager
-def refusing(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+def refusing(host: str = HERE, port: int = 0) -> Iterator[int]:
     """Keep a port at which nobody listens."""
     with socket.socket() as bound:
         bound.bind((host, port))
@@ -31,7 +43,7 @@ def refusing(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+def silent(host: str = HERE, port: int = 0) -> Iterator[int]:
     """Keep a port that answers no attempt to connect: nobody is let in any more."""
     with socket.create_server((host, port), backlog=0) as full:
         port = full.getsockname()[1]
@@ -72,10 +84,8 @@ async def read(client: aio.Client, peer: Peer) -> None:
     assert answer.value == b"1"
 
 
-async def turns() -> None:
-    """Let the loop do what it can do without anything from outside."""
-    for _ in range(5):
-        await asyncio.sleep(0)
+def never() -> float:
+    raise AssertionError("there is nothing to wait for")
 
 
 # --- who answers ---------------------------------------------------------------------
@@ -131,15 +141,16 @@ async def test_who_keeps_silent_is_not_waited_for_too_long() -> None:
 
 
 @on_each_loop
-@pytest.mark.parametrize("first", [refusing, silent])
-async def test_a_name_is_found_at_its_second_address(
-    monkeypatch: pytest.MonkeyPatch, first: object
+@pytest.mark.parametrize("other", [refusing, silent])
+@pytest.mark.parametrize("addresses", [(HERE, ELSEWHERE), (ELSEWHERE, HERE)])
+async def test_a_name_is_found_at_the_first_of_its_addresses_that_answers(
+    monkeypatch: pytest.MonkeyPatch, other: Keep, addresses: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(_plain, "OTHERS_S_MAX", 0.05)
-    asked = named(monkeypatch, ELSEWHERE, "127.0.0.1")
-    keep = refusing if first is refusing else silent
+    monkeypatch.setattr(Backoff, "next_s", lambda backoff: never())
+    asked = named(monkeypatch, *addresses)
     async with listening() as peer:
-        with keep(ELSEWHERE, peer.port):
+        with other(ELSEWHERE, peer.port):
             async with aio.connect(f"member:{peer.port}") as client:
                 await read(client, peer)
         assert len(peer.lines) == 1
@@ -150,7 +161,7 @@ async def test_a_name_is_found_at_its_second_address(
 async def test_a_name_without_any_address_that_answers_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    named(monkeypatch, ELSEWHERE, "127.0.0.1")
+    named(monkeypatch, ELSEWHERE, HERE)
     with refusing() as port, refusing(ELSEWHERE, port):
         stream = stream_to(f"member:{port}")
         with pytest.raises(StreamEnded, match=f"no connection to member:{port}: "):
@@ -177,7 +188,7 @@ async def test_who_is_cancelled_while_it_connects_leaves_no_socket_open() -> Non
     with silent() as port:
         stream = stream_to(f"127.0.0.1:{port}")
         greeting = asyncio.create_task(stream.say_hello(HELLO, 60))
-        await turns()
+        await some_turns()
         assert not greeting.done()
         greeting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -190,7 +201,7 @@ async def test_who_is_closed_while_it_connects_leaves_no_socket_open() -> None:
     with silent() as port:
         client = aio.connect(f"127.0.0.1:{port}")
         reading = asyncio.create_task(client.get("a"))
-        await turns()
+        await some_turns()
         await client.close()
         with pytest.raises(Unavailable):
             await reading
