@@ -12,6 +12,7 @@ from tests.mutants.bugs_elections import ELECTIONS
 from tests.mutants.bugs_machine import MACHINE
 from tests.mutants.bugs_members import MEMBERS
 from tests.mutants.bugs_node import NODE
+from tests.mutants.bugs_plain import PLAIN
 from tests.mutants.bugs_queues import QUEUES
 from tests.mutants.bugs_reads import READS
 from tests.mutants.bugs_replication import REPLICATION
@@ -37,6 +38,7 @@ BUGS: Final[dict[str, Bug]] = {
         *QUEUES,
         *SERVICE,
         *CLIENT,
+        *PLAIN,
     )
 }
 

@@ -30,6 +30,7 @@ from typing import Any, Final
 import grpc
 
 from raftclient import _keepalive
+from raftd.api import plain
 from tests.service.channels import AioChannel, SyncChannel
 from tests.service.keeper import KeeperOfAll
 from tests.service.listeners import AddressInfo, Listener, connect, listen, look_up
@@ -50,6 +51,7 @@ _PREFIXES: Final = (
     "raftd.sockets",
 )
 _BILLION: Final = 1_000_000_000
+_EARLY_BYTES_MAX: Final = 64
 
 
 class _Time:
@@ -213,6 +215,7 @@ def _sockets(net: WireNet) -> Iterator[tuple[Any, str, Any]]:
         assert type == socket.SOCK_STREAM, "nothing else is listened for"
         return await look_up(net, loop, host, port)
 
+    yield plain, "EARLY_BYTES_MAX", _EARLY_BYTES_MAX
     yield ServiceLoop, "create_server", create_server
     yield ServiceLoop, "create_connection", create_connection
     yield ServiceLoop, "getaddrinfo", getaddrinfo
