@@ -69,7 +69,7 @@ class PlainStream(asyncio.Protocol):
         self._early_bytes = 0
         self._take: Callable[[bytes], None] = self._keep
         self._stream: Served | None = None
-        self._is_refused = False
+        self._is_over = False
         self._is_due = False
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -85,7 +85,7 @@ class PlainStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came (asyncio's call)."""
-        if self._is_refused:
+        if self._is_over:
             return
         try:
             for body in self._cutter.feed(data):
@@ -94,6 +94,12 @@ class PlainStream(asyncio.Protocol):
             self._refuse(error.size)
         except Exception as error:  # it ends the stream, not the node
             self._fail(error)
+
+    def eof_received(self) -> None:
+        """The client ends the stream (asyncio's call), which closes the connection."""
+        if self._task is not None:
+            self._task.cancel()
+        self._loop.call_later(LINGER_S, self.abort)  # if it does not take its answers
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over (asyncio's call)."""
@@ -162,9 +168,10 @@ class PlainStream(asyncio.Protocol):
         Raises:
             ConnectionError: The client is gone.
         """
-        if self._transport is None or self._transport.is_closing():
-            raise ConnectionError("the client is gone")
-        self._transport.write(framed(message))
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._is_over:
+            raise ConnectionError("nothing more is said to the client")
+        transport.write(framed(message))
         if self._room is not None:
             await self._room
 
@@ -203,7 +210,7 @@ class PlainStream(asyncio.Protocol):
 
     def _refuse(self, size_bytes: int) -> None:
         """End a stream whose next message is too large to be read."""
-        self._is_refused = True
+        self._is_over = True
         refusal = too_large(
             "the message",
             size_bytes,
@@ -230,8 +237,7 @@ class PlainStream(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._is_refused and transport.can_write_eof():
+        self._is_over = True
+        if not transport.is_closing():
             transport.write_eof()
-            self._loop.call_later(LINGER_S, self.abort)
-        else:
-            transport.close()
+        self._loop.call_later(LINGER_S, self.abort)

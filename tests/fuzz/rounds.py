@@ -25,6 +25,7 @@ __all__ = ["Round", "Total", "command_of", "run_round"]
 FOLDERS: Final = (
     "tests/fuzz",
     "tests/consensus",
+    "tests/sockets",
     "tests/statemachine",
     "tests/storage",
     "tests/transport",

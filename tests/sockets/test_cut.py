@@ -105,3 +105,9 @@ def test_bodies_stay_as_they_are_when_more_is_fed() -> None:
     assert list(cutter.feed(b"\x00\x00")) == []
     assert (bytes(first), bytes(second)) == (b"first", b"other")
     assert [bytes(body) for body in cutter.feed(b"\x01x")] == [b"x"]
+
+
+def test_a_piece_that_looks_like_a_frame_may_be_within_one() -> None:
+    cutter, inner = Cutter(100), framed(b"inner")
+    assert list(cutter.feed(framed(inner)[:4])) == []
+    assert [bytes(body) for body in cutter.feed(inner)] == [inner]

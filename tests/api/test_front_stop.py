@@ -1,0 +1,171 @@
+"""The client port stops: nobody comes in, who is there hears why, the port is free."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import grpc
+import pytest
+
+from raftd.api.server import ApiServer, ListenFailed
+from raftd.node.refusals import SHUTTING_DOWN
+from raftpb.v1 import kv_pb2
+from tests.api.clients import Stubs
+from tests.api.doors import HTTP_2, answers_at_both_doors, get, put, said, session_on
+from tests.api.solo_node import SoloNode
+from tests.api.wire import GREETING, Wire, turns
+
+LONG_S = 600.0
+"""Of a stop that has no reason to wait for its end."""
+
+
+def is_taken(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+async def test_the_port_is_free_at_once_and_may_be_listened_on_again(
+    server: ApiServer, node: SoloNode
+) -> None:
+    async with session_on(node, server.port) as wire:
+        await wire.write(said(put(1)))
+        await wire.answer()
+        await server.stop(0)
+        assert not is_taken(server.port)
+        again = ApiServer(node, f"127.0.0.1:{server.port}")
+        await again.start()
+        assert again.port == server.port
+        await answers_at_both_doors(again.port)
+        await again.stop(0)
+
+
+async def test_nobody_comes_in_while_it_stops(
+    server: ApiServer, node: SoloNode
+) -> None:
+    async with session_on(node, server.port) as wire:
+        stopping = asyncio.create_task(server.stop(LONG_S))
+        await turns(5)
+        assert not stopping.done()
+        assert not is_taken(server.port)
+        wire.close()
+        await stopping
+
+
+async def test_streams_that_hear_their_end_are_waited_for(
+    server: ApiServer, node: SoloNode
+) -> None:
+    async with session_on(node, server.port) as wire:
+        node.is_stopped = True
+        await wire.write(said(put(1)))
+        await node.has_writes(2)
+        stopping = asyncio.create_task(server.stop(LONG_S))
+        await turns(5)
+        node.is_stopped = False
+        node.turn()
+        (sink,) = node.streams.values()
+        sink.close(SHUTTING_DOWN)
+        messages = await wire.answers()
+        assert messages[0].replies[0].put_key.mod_rev
+        assert messages[-1].end.refusal.reason == "SHUTTING_DOWN"
+        wire.close()
+        await stopping
+        assert len(node.detached) == 1
+
+
+@pytest.mark.parametrize("grace_s", [0, 0.05])
+async def test_streams_that_do_not_end_are_ended(
+    server: ApiServer, node: SoloNode, grace_s: float
+) -> None:
+    async with (
+        session_on(node, server.port) as wire,
+        session_on(node, server.port),
+        await Wire.dial(server.port) as early,
+    ):
+        await early.greet()  # and no hello
+        await server.stop(grace_s)
+        assert len(node.detached) == 2
+        assert await wire.read_rest() == b""
+        assert await early.read_rest() == b""
+
+
+async def test_who_did_not_take_its_answers_is_no_reason_to_wait_longer(
+    server: ApiServer, node: SoloNode
+) -> None:
+    async with session_on(node, server.port, receives_bytes=1 << 16) as wire:
+        await wire.write(said(put(1, bytes(1 << 20))))
+        await wire.answer()
+        for number in range(2, 40):
+            await wire.write(said(get(number)))
+        await turns(50)
+        (sink,) = node.streams.values()
+        sink.close(SHUTTING_DOWN)
+        await server.stop(0.05)
+        assert len(node.detached) == 1
+
+
+@pytest.mark.parametrize("sent", [b"", GREETING[:3]])
+async def test_who_has_not_said_what_it_speaks_is_hung_up_on_at_once(
+    server: ApiServer, sent: bytes
+) -> None:
+    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+        await wire.write(sent)
+        await turns(10)
+        await server.stop(LONG_S)
+        assert await wire.read_rest() == b""
+
+
+@pytest.mark.parametrize("sent", [HTTP_2, HTTP_2[:3]])
+async def test_connections_to_grpc_end_with_grpc(
+    server: ApiServer, sent: bytes
+) -> None:
+    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+        await wire.write(sent)
+        await turns(20)
+        await server.stop(0)
+        await wire.read_rest()
+        assert not server._front._pipes  # noqa: SLF001  # no door shows it
+
+
+async def test_a_call_of_grpc_in_flight_may_end_and_its_connection_does(
+    server: ApiServer, node: SoloNode
+) -> None:
+    async with (
+        asyncio.timeout(20),
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        node.is_stopped = True
+        call = asyncio.ensure_future(
+            Stubs(channel).kv.PutKey(kv_pb2.PutKeyRequest(key=b"k"))
+        )
+        await node.has_writes(1)
+        stopping = asyncio.create_task(server.stop(LONG_S))
+        await turns(10)
+        assert not stopping.done()
+        node.is_stopped = False
+        node.turn()
+        assert (await call).mod_rev
+        await stopping
+
+
+async def test_stop_may_be_called_again_and_meanwhile(
+    server: ApiServer, node: SoloNode
+) -> None:
+    async with session_on(node, server.port) as wire:
+        await asyncio.gather(server.stop(0), server.stop(0))
+        await server.stop(LONG_S)
+        assert await wire.read_rest() == b""
+
+
+async def test_a_start_that_failed_leaves_nothing_behind(
+    server: ApiServer, node: SoloNode
+) -> None:
+    second = ApiServer(node, f"127.0.0.1:{server.port}")
+    with pytest.raises(ListenFailed):
+        await second.start()
+    await second.stop(0)
+    assert second.port == 0
+    await answers_at_both_doors(server.port)
