@@ -25,6 +25,7 @@ raftd/node/roster.py                    members, state.db  fuzz/test_codecs.py
 raftd/server/config.py                  people             fuzz/test_texts.py
 raftd/server/dev.py                     itself             fuzz/test_client_bytes.py
 raftd/server/option_kinds.py            people             fuzz/test_texts.py
+raftd/sockets/cut.py                    strangers          fuzz/test_client_port.py
 raftd/statemachine/election_state.py    state.db, members  fuzz/test_rows.py
 raftd/statemachine/history.py           state.db, members  fuzz/test_rows.py
 raftd/statemachine/kv.py                state.db, members  fuzz/test_rows.py
