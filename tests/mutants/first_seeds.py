@@ -73,7 +73,7 @@ FIRST_SEEDS: Final[dict[str, int]] = {
     "unknown-told-as-not-applied": 3,
     "watch-resumed-late": 23,
     "watch-resumed-early": 6,
-    "frames-behind-passed-over": 7,
-    "answers-without-room": 3,
-    "end-unheard": 3,
+    "frames-behind-passed-over": 6,
+    "answers-without-room": 6,
+    "end-unheard": 5,
 }

@@ -59,8 +59,8 @@ class Listener:
         """Have the kernel take a connection in."""
         wire, near, far = plug_in(self._net, client, self.loop)
         near.set_protocol(attempt)
-        wire.begin_at_server(lambda: far.begin(self._make()))
         wire.send_to_client("accepted", attempt.connected, near)
+        wire.begin_at_server(lambda: far.begin(self._make()))
 
 
 class _OldMember(asyncio.Protocol):

@@ -112,7 +112,7 @@ def draw_service_options(rng: Random) -> ServiceOptions:
         options.net,
         cuts=rng.choice([0, 0.1, 0.5]),
         window_bytes=rng.choice([512, 4_096, 65_536]),
-        high_water_bytes=rng.choice([256, 4_096, 65_536]),
+        high_water_bytes=rng.choice([64, 1_024, 65_536]),
         astray=rng.choice([0, 0, 0, 0.2]),
         old=rng.choice([0, 0, 0, 0.5, 1]),
     )
