@@ -50,6 +50,8 @@ class Front:
         self._pipes: Final[dict[Pipe, None]] = {}
         self._is_idle: Final = asyncio.Event()
         self._is_idle.set()
+        self._has_no_pipes: Final = asyncio.Event()
+        self._has_no_pipes.set()
 
     async def listen(self, host: str, port: int, grpc_port: int) -> int:
         """Listen; returns the port, which may have been 0.
@@ -90,10 +92,13 @@ class Front:
         for stream in list(self._streams):
             stream.abort()
 
-    def close_pipes(self) -> None:
-        """End what is left of the connections to gRPC, which has ended."""
+    async def end_pipes(self, grace_s: float) -> None:
+        """Let clients take for a while what gRPC, which has ended, said last."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._has_no_pipes.wait()
         for pipe in list(self._pipes):
-            pipe.close()
+            pipe.abort()
 
     # --- visitors ----------------------------------------------------------------
 
@@ -120,9 +125,15 @@ class Front:
 
     def pass_on(self, transport: asyncio.Transport, data: bytes) -> None:
         """Lead somebody to gRPC's door; ``data`` came already."""
-        pipe = Pipe(transport, data, lambda over: self._pipes.pop(over, None))
+        pipe = Pipe(transport, data, self._passed)
         self._pipes[pipe] = None
+        self._has_no_pipes.clear()
         pipe.open(LOOPBACK, self._grpc_port)
+
+    def _passed(self, pipe: Pipe) -> None:
+        self._pipes.pop(pipe, None)
+        if not self._pipes:
+            self._has_no_pipes.set()
 
 
 class _Visitor(asyncio.Protocol):

@@ -111,7 +111,7 @@ class ApiServer:
         """
         await self._health.enter_graceful_shutdown()
         await asyncio.gather(self._front.stop(grace_s), self._server.stop(grace_s))
-        self._front.close_pipes()
+        await self._front.end_pipes(grace_s)
 
     def _add_services(self, door: UnaryDoor) -> None:
         services = door.handlers()

@@ -72,6 +72,13 @@ class Pipe:
         if is_over and not self._is_dialling:
             self._on_end(self)
 
+    def abort(self) -> None:
+        """End both sides at once."""
+        for side in (self._outer, self._inner):
+            side.there = None
+            if side.transport is not None:
+                side.transport.abort()
+
 
 class _Side(asyncio.Protocol):
     """One of the two connections."""

@@ -78,6 +78,14 @@ async def test_bytes_of_grpc_pass_as_they_are_and_in_any_pieces(
         await is_ponged(wire)
 
 
+async def test_what_cannot_be_our_greeting_is_grpcs_at_once(server: ApiServer) -> None:
+    """It may wait for the first word of the other side."""
+    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+        await wire.write(HTTP_2[:1])
+        settings = await wire.read(9)
+        assert settings[3] == 4
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -10,9 +10,10 @@ import pytest
 
 from raftd.api.server import ApiServer, ListenFailed
 from raftd.node.refusals import SHUTTING_DOWN
-from raftpb.v1 import kv_pb2
+from raftpb.v1 import cluster_pb2, kv_pb2
 from tests.api.clients import Stubs
 from tests.api.doors import HTTP_2, answers_at_both_doors, get, put, said, session_on
+from tests.api.middle import Middle
 from tests.api.solo_node import SoloNode
 from tests.api.wire import GREETING, Wire, turns
 
@@ -109,8 +110,9 @@ async def test_who_did_not_take_its_answers_is_no_reason_to_wait_longer(
 
 @pytest.mark.parametrize("sent", [b"", GREETING[:3]])
 async def test_who_has_not_said_what_it_speaks_is_hung_up_on_at_once(
-    server: ApiServer, sent: bytes
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
+    monkeypatch.setattr("raftd.api.front.TELL_S_MAX", LONG_S)
     async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
         await wire.write(sent)
         await turns(10)
@@ -149,6 +151,47 @@ async def test_a_call_of_grpc_in_flight_may_end_and_its_connection_does(
         node.turn()
         assert (await call).mod_rev
         await stopping
+
+
+async def test_a_long_answer_of_grpc_is_not_cut_off(
+    server: ApiServer, node: SoloNode
+) -> None:
+    """All of it has left gRPC long before a slow client has it."""
+    node.file = [bytes([number]) * (1 << 20) for number in range(12)]
+    async with (
+        asyncio.timeout(20),
+        Middle(server.port) as middle,
+        grpc.aio.insecure_channel(f"127.0.0.1:{middle.port}") as channel,
+    ):
+        call = Stubs(channel).cluster.StreamBackup(cluster_pb2.StreamBackupRequest())
+        await call.read()
+        stopping = asyncio.create_task(server.stop(LONG_S))
+        messages: list[cluster_pb2.StreamBackupResponse] = []
+        while (message := await call.read()) is not grpc.aio.EOF:
+            messages.append(message)
+            middle.passes.clear()
+            await turns(30)
+            middle.passes.set()
+        assert messages[-1].end.bytes == 12 << 20
+        await stopping
+
+
+async def test_a_client_of_grpc_that_takes_nothing_does_not_stay(
+    server: ApiServer, node: SoloNode
+) -> None:
+    node.file = [bytes(1 << 20)] * 64
+    async with (
+        asyncio.timeout(20),
+        Middle(server.port) as middle,
+        grpc.aio.insecure_channel(f"127.0.0.1:{middle.port}") as channel,
+    ):
+        call = Stubs(channel).cluster.StreamBackup(cluster_pb2.StreamBackupRequest())
+        await call.read()
+        middle.passes.clear()
+        await turns(300)
+        await server.stop(0.05)
+        await turns(5)
+        assert not server._front._pipes  # noqa: SLF001  # no door shows it
 
 
 async def test_stop_may_be_called_again_and_meanwhile(
