@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 
 import grpc
 import pytest
 
+from raftd.api.front import Front
+from raftd.api.limits import DEFAULT_DOOR_LIMITS
+from raftd.api.registry import Table
 from raftd.api.server import ApiServer, ListenFailed
+from raftd.api.stream import StreamDoor
 from raftd.node.refusals import SHUTTING_DOWN
 from raftpb.v1 import cluster_pb2, kv_pb2
 from tests.api.clients import Stubs
@@ -153,27 +158,35 @@ async def test_a_call_of_grpc_in_flight_may_end_and_its_connection_does(
         await stopping
 
 
-async def test_a_long_answer_of_grpc_is_not_cut_off(
-    server: ApiServer, node: SoloNode
-) -> None:
-    """All of it has left gRPC long before a slow client has it."""
-    node.file = [bytes([number]) * (1 << 20) for number in range(12)]
-    async with (
-        asyncio.timeout(20),
-        Middle(server.port) as middle,
-        grpc.aio.insecure_channel(f"127.0.0.1:{middle.port}") as channel,
-    ):
-        call = Stubs(channel).cluster.StreamBackup(cluster_pb2.StreamBackupRequest())
-        await call.read()
-        stopping = asyncio.create_task(server.stop(LONG_S))
-        messages: list[cluster_pb2.StreamBackupResponse] = []
-        while (message := await call.read()) is not grpc.aio.EOF:
-            messages.append(message)
-            middle.passes.clear()
-            await turns(30)
-            middle.passes.set()
-        assert messages[-1].end.bytes == 12 << 20
-        await stopping
+async def test_the_last_words_of_grpc_are_not_cut_off(node: SoloNode) -> None:
+    """It has ended long before a slow client has all of them."""
+    limits = DEFAULT_DOOR_LIMITS
+    front = Front(StreamDoor(node, Table(limits), limits), limits)
+    words = random.Random(1).randbytes(32 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as behind:
+        behind.setblocking(False)
+        port = await front.listen("127.0.0.1", 0, behind.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        async with (
+            asyncio.timeout(20),
+            await Wire.dial(port, receives_bytes=1 << 16) as client,
+        ):
+            await client.write(HTTP_2)
+            connection, _ = await loop.sock_accept(behind)
+            connection.setblocking(False)
+            async with Wire(connection) as grpcs:
+                await grpcs.read(len(HTTP_2))
+                sent, idle = 0, 0
+                while idle < 20:
+                    some = grpcs.write_some(words[sent : sent + (1 << 20)])
+                    sent += some
+                    idle = 0 if some else idle + 1
+                    await turns(2)
+            ending = asyncio.gather(front.stop(LONG_S), front.end_pipes(LONG_S))
+            await turns(20)
+            assert not ending.done()
+            assert await client.read_rest() == words[:sent]
+            await ending
 
 
 async def test_a_client_of_grpc_that_takes_nothing_does_not_stay(
