@@ -19,7 +19,7 @@ from typing import Protocol
 
 from raftpb.v1 import sessions_pb2
 
-__all__ = ["GREETING", "FakeDoor", "Served", "framed"]
+__all__ = ["GREETING", "FakeDoor", "Served", "framed", "hang_up"]
 
 GREETING = b"RAFTD/1\n"
 _LENGTH = struct.Struct(">I")

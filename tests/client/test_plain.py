@@ -43,9 +43,12 @@ def never() -> float:
 
 
 async def heard(
-    pieces: Iterable[bytes], patch: pytest.MonkeyPatch
+    pieces: Iterable[bytes], patch: pytest.MonkeyPatch, *, at_once: bool = False
 ) -> list[StreamSessionResponse]:
-    """Return what a stream makes of these pieces, until its end."""
+    """Return what a stream makes of these pieces, until its end.
+
+    Each comes in a round of the loop of its own, or all of them in one, and the end.
+    """
 
     async def connect(new: Callable[[], asyncio.Protocol], *_: Any) -> Any:
         protocol = new()
@@ -58,7 +61,10 @@ async def heard(
                 protocol.connection_lost(None)
             else:
                 protocol.data_received(piece)
-                loop.call_soon(arrive)
+                if at_once:
+                    arrive()
+                else:
+                    loop.call_soon(arrive)
 
         loop.call_soon(arrive)
         return memory, protocol
@@ -90,6 +96,7 @@ async def test_messages_are_put_together_wherever_they_were_cut(
             assert await heard(pieces, monkeypatch) == messages, (cut, behind)
     assert await heard([whole], monkeypatch) == messages
     assert await heard(frames, monkeypatch) == messages
+    assert await heard(frames, monkeypatch, at_once=True) == messages
     assert await heard([bytes([each]) for each in whole], monkeypatch) == messages
 
 

@@ -100,13 +100,20 @@ async def test_an_end_wakes_who_waits_for_room(*, is_cut_here: bool) -> None:
 
 
 @on_each_loop
-async def test_a_hello_waits_for_room_like_all_else() -> None:
+@pytest.mark.parametrize("then", ["is heard", "is cut", "is reset"])
+async def test_a_hello_waits_for_room_like_all_else(then: str) -> None:
     async with listening() as peer:
         stream, line = await opened(peer)
         sending = asyncio.create_task(stream.send(b"\0" * MORE_THAN_FITS))
         await some_turns()
         assert not sending.done()
-        await line.hear_bytes(4 + MORE_THAN_FITS)
+        match then:
+            case "is heard":
+                await line.hear_bytes(4 + MORE_THAN_FITS)
+            case "is cut":
+                stream.cut()
+            case _:
+                line.reset()
         await sending
         stream.cut()
 

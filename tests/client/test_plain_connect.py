@@ -168,6 +168,15 @@ async def test_a_name_without_any_address_that_answers_is_refused(
             await stream.say_hello(HELLO, 30)
 
 
+def has_ipv6() -> bool:
+    """Tell whether this machine has an address of it."""
+    with contextlib.suppress(OSError):
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        return True
+    return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 @on_each_loop
 async def test_an_address_of_ipv6_is_written_in_brackets(
     monkeypatch: pytest.MonkeyPatch,
