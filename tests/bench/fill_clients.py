@@ -21,6 +21,7 @@ from typing import Final
 import uvloop
 
 from raftclient import aio
+from raftctl.bench_workloads import WorkloadFailed
 
 __all__ = ["idle_clients", "main"]
 
@@ -34,7 +35,11 @@ _AT_ONCE: Final = 16
 async def idle_clients(
     endpoints: str, clients: int, watches: int = 0
 ) -> AsyncIterator[None]:
-    """Have so many clients connected, each with so many watches."""
+    """Have so many clients connected, each with so many watches.
+
+    Raises:
+        WorkloadFailed: They did not come to it; they have said why.
+    """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.fill_clients", endpoints),
         *("--clients", str(clients), "--watches", str(watches)),
@@ -46,11 +51,15 @@ async def idle_clients(
     assert process.stdout is not None, "a pipe was asked for"
     try:
         told = await process.stdout.readline()
-        assert told == b"ready\n", "the clients have said why"
+        if not told:
+            code = await process.wait()
+            raise WorkloadFailed(f"the idle clients ended with exit code {code}")
+        assert told == b"ready\n", "they say nothing else"
         yield
         process.stdin.close()
         code = await process.wait()
-        assert code == 0, "the clients have said why"
+        if code:
+            raise WorkloadFailed(f"the idle clients ended with exit code {code}")
     finally:
         if process.returncode is None:
             process.kill()

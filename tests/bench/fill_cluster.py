@@ -67,10 +67,16 @@ async def filled_cluster(
             yield FilledCluster(nodes, filled, took_s)
         except Exception as error:
             for node_id in nodes.ids:
-                error.add_note(f"node {node_id}:\n{nodes.log(node_id)[-2000:]}")
+                log = nodes.log(node_id)[-2000:]
+                error.add_note(f"node {node_id} of those with {_told(counts)}:\n{log}")
             raise
         finally:
             await asyncio.to_thread(nodes.stop)
+
+
+def _told(counts: Mapping[Kind, int]) -> str:
+    found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return found or "nothing"
 
 
 async def _served(nodes: Processes, node_id: int) -> None:

@@ -1,9 +1,9 @@
 """Data directories of a cluster that holds much, written without running it.
 
-``python -m tests.bench.fill_files`` reads an order (JSON on standard input), fills a
-state, and writes it as each member's newest checkpoint, with a log that begins behind
-it: what the members would have after a checkpoint and a restart. Unlike a restored
-backup it keeps sessions, locks and waiters.
+``python -m tests.bench.fill_files ORDER`` takes an order (JSON), fills a state, and
+writes it as each member's newest checkpoint, with a log that begins behind it: what the
+members would have after a checkpoint and a restart. Unlike a restored backup it keeps
+sessions, locks and waiters.
 
 Rules: a process of its own, so that the memory and the garbage of a fill are no part of
 what is measured; all members get the same rows and the same digest.
@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from cluster.processes import Processes
+from raftctl.bench_workloads import WorkloadFailed
 from raftd.consensus.types import HardState, Index, NodeId, Term
 from raftd.node.roster import MemberRecord, encode_roster, first_roster
 from raftd.statemachine.rows import Row
@@ -72,24 +73,29 @@ class Filled(msgspec.Struct, frozen=True):
 
 
 async def fill_directories(nodes: Processes, counts: dict[Kind, int]) -> Filled:
-    """Write the directories of nodes that were never started, in another process."""
+    """Write the directories of nodes that were never started, in another process.
+
+    Raises:
+        WorkloadFailed: It did not come to its end.
+    """
     members = [
         Member(n, str(nodes.data_dir(n)), nodes.peer_address(n), nodes.endpoint(n))
         for n in nodes.ids
     ]
+    order = msgspec.json.encode(Order(counts, members)).decode()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.bench.fill_files"),
-        stdin=asyncio.subprocess.PIPE,
+        *(sys.executable, "-m", "tests.bench.fill_files", order),
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
     )
     try:
-        told, _ = await process.communicate(msgspec.json.encode(Order(counts, members)))
+        told, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert process.returncode == 0, "the filler has said why"
+    if process.returncode:
+        raise WorkloadFailed(f"the filler ended with exit code {process.returncode}")
     return msgspec.json.decode(told, type=Filled)
 
 
@@ -141,8 +147,8 @@ def write_directories(order: Order) -> Filled:
 
 
 def main() -> int:
-    """Carry out the order on standard input; returns the exit code."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    """Carry out the order in the first argument; returns the exit code."""
+    order = msgspec.json.decode(sys.argv[1], type=Order)
     sys.stdout.buffer.write(msgspec.json.encode(write_directories(order)))
     return 0
 

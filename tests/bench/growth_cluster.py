@@ -6,7 +6,8 @@ which met the machine in the same mood. Processor time of the leader per operati
 the median latency, both with 64 in flight.
 
 Rules: neither cluster is idle for lack of a client, both are stopped by a signal while
-the other is measured. Every run proves what it did.
+the other is measured, and say in their logs that they stood still. Every run proves
+what it did.
 
 Source: PERFORMANCE.md (a million against a thousand <= 1.2x).
 """
@@ -139,6 +140,12 @@ async def _side(kind: str, size: int) -> AsyncIterator[_Side]:
         side = _Side(cluster, await stack.enter_async_context(client), size)
         try:
             yield side
+        except Exception as error:
+            error.add_note(
+                f"The nodes with {size} {kind} stood still, and elected anew, whenever"
+                " they were stopped by a signal: while others were measured."
+            )
+            raise
         finally:
             side.signal(signal.SIGCONT)
 

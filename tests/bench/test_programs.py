@@ -119,6 +119,7 @@ def test_the_rows_of_a_part_that_failed_come_back(
 ) -> None:
     program = tmp_path / "tests" / "bench"
     program.mkdir(parents=True)
+    (program / "__init__.py").touch()
     (program / "soak.py").write_text("import sys\nsys.exit(7)\n")
     monkeypatch.setattr("tests.bench.parts._ROOT", tmp_path)
 
