@@ -107,6 +107,7 @@ class PlainStream(Stream):
             if connection.is_over or self.is_cut:
                 raise self._end()
             await connection.more()
+        self._dialects.note_known(self.address)
         return connection.messages.popleft()
 
     async def carry(
@@ -143,9 +144,7 @@ class PlainStream(Stream):
             self._dialects.note_other(self.address, now_s)
             unknown = Unavailable(f"{self.address} knows no plain streams")
             return StreamEnded(unknown, is_of_dialect=True)
-        if connection.is_greeted:
-            self._dialects.note_known(self.address)
-        else:
+        if not connection.is_greeted:
             self._dialects.note_silent(self.address, now_s)
         return self._ended_there()
 
