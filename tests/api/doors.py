@@ -120,7 +120,7 @@ async def session_on(
         session_id=opened.session, session_key=KEY, relay=relay
     )
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(15),
         await Wire.dial(port, receives_bytes=receives_bytes) as wire,
     ):
         await wire.greet()

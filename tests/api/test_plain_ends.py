@@ -41,9 +41,10 @@ def go(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", ["close", "half_close", "reset"])
 @pytest.mark.parametrize("reads", [True, False])
 async def test_who_goes_takes_no_job_afterwards(
-    node: SoloNode, how: str, reads: bool
+    node: SoloNode, monkeypatch: pytest.MonkeyPatch, how: str, reads: bool
 ) -> None:
     """Though answers are on their way that it did not read."""
+    monkeypatch.setattr("raftd.api.plain.LINGER_S", 600.0)
     async with (
         served(node) as server,
         session_on(node, server.port, receives_bytes=1 << 16) as wire,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +13,7 @@ from raftd.api.server import ApiServer
 from raftd.node.service import MemberInfo
 from raftd.statemachine.schema.base import Reason, Refusal
 from raftpb.v1 import kv_pb2, sessions_pb2
+from tests.api.clients import KEY
 from tests.api.doors import answers_at_both_doors, get, put, said, served, session_on
 from tests.api.solo_node import SoloNode
 from tests.api.wire import Wire, turns
@@ -115,17 +118,28 @@ async def test_a_frame_over_the_limit_ends_it_with_one_sentence(
 
 
 async def test_what_waits_for_the_leader_is_bounded_at_the_relay() -> None:
-    async with two() as each:
-        (stream,) = each.following._front._streams  # noqa: SLF001  # what it keeps
-        async with session_on(each.leader, each.leading.port) as other:
-            await other.write(said(put(1, bytes(1 << 20))))
-            await other.answer()
-        piece = said(*[get(tag) for tag in range(100, 4000)])
-        sent, idle = 0, 0
-        while idle < 100 and sent < (64 << 20):
-            some = each.wire.write_some(piece[sent % len(piece) :])
-            sent += some
-            idle = 0 if some else idle + 1
-            await turns(1)
-            assert stream._early_bytes < (3 << 20)  # noqa: SLF001  # as above
-        await answers_at_both_doors(each.following.port)
+    """It is said to lead, and lets itself be dialled, and that is all."""
+    follower = SoloNode()
+    follower.leader = 2
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        follower.members = (MemberInfo(2, "n2", "h2:7401", address),)
+        hello = sessions_pb2.StreamHello(session_id=9, session_key=KEY, relay=True)
+        async with (
+            served(follower) as server,
+            asyncio.timeout(20),
+            await Wire.dial(server.port) as wire,
+        ):
+            await wire.greet()
+            await wire.write(said(hello=hello))
+            (stream,) = server._front._streams  # noqa: SLF001  # what it keeps
+            piece = said(*[get(tag) for tag in range(100, 4000)])
+            sent, idle = 0, 0
+            while idle < 100 and sent < (64 << 20):
+                some = wire.write_some(piece[sent % len(piece) :])
+                sent += some
+                idle = 0 if some else idle + 1
+                await turns(1)
+                assert stream._early_bytes < (3 << 20)  # noqa: SLF001  # as above
+            assert idle, "it is not read from any more"
+            await answers_at_both_doors(server.port)
