@@ -45,6 +45,7 @@ class Front:
         self._limits: Final = limits
         self._grpc_port = 0
         self._server: asyncio.Server | None = None
+        self._is_stopping = False
         self._visitors: Final[dict[_Visitor, None]] = {}
         self._streams: Final[dict[PlainStream, None]] = {}
         self._pipes: Final[dict[Pipe, None]] = {}
@@ -81,6 +82,7 @@ class Front:
 
         May be called twice, or before ``listen``.
         """
+        self._is_stopping = True
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -105,6 +107,8 @@ class Front:
     def note(self, visitor: _Visitor) -> None:
         """Somebody came."""
         self._visitors[visitor] = None
+        if self._is_stopping:  # it was on its way in
+            visitor.hang_up()
 
     def forget(self, visitor: _Visitor) -> None:
         """It went, or was let in."""

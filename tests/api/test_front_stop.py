@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 
@@ -24,6 +25,11 @@ from tests.api.wire import GREETING, Wire, turns
 
 LONG_S = 600.0
 """Of a stop that has no reason to wait for its end."""
+
+
+def a_front(node: SoloNode) -> Front:
+    limits = DEFAULT_DOOR_LIMITS
+    return Front(StreamDoor(node, Table(limits), limits), limits)
 
 
 def is_taken(port: int) -> bool:
@@ -125,6 +131,22 @@ async def test_who_has_not_said_what_it_speaks_is_hung_up_on_at_once(
         assert await wire.read_rest() == b""
 
 
+@pytest.mark.parametrize("count", range(8))
+async def test_who_comes_just_then_is_not_let_in(
+    node: SoloNode, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("raftd.api.front.TELL_S_MAX", LONG_S)
+    front = a_front(node)
+    port = await front.listen("127.0.0.1", 0, 1)
+    async with asyncio.timeout(20), await Wire.dial(port) as wire:
+        await turns(count)
+        await front.stop(0)
+        with contextlib.suppress(ConnectionError):
+            await wire.write(GREETING)
+        assert await wire.read_rest() in (b"", GREETING)
+        assert not node.streams
+
+
 @pytest.mark.parametrize("sent", [HTTP_2, HTTP_2[:3]])
 async def test_connections_to_grpc_end_with_grpc(
     server: ApiServer, sent: bytes
@@ -160,8 +182,7 @@ async def test_a_call_of_grpc_in_flight_may_end_and_its_connection_does(
 
 async def test_the_last_words_of_grpc_are_not_cut_off(node: SoloNode) -> None:
     """It has ended long before a slow client has all of them."""
-    limits = DEFAULT_DOOR_LIMITS
-    front = Front(StreamDoor(node, Table(limits), limits), limits)
+    front = a_front(node)
     words = random.Random(1).randbytes(32 << 20)
     with socket.create_server(("127.0.0.1", 0)) as behind:
         behind.setblocking(False)

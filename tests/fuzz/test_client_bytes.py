@@ -5,9 +5,10 @@ Source: ERRORS.md (a status that is not ours is an unknown outcome); CLI.md.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 from google.protobuf import any_pb2
@@ -15,14 +16,17 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import strategies as st
 
 from raftclient import OutcomeUnknown, RaftError
+from raftclient._plain import _Connection
 from raftclient._status import error_from_refusal, error_from_rpc, is_retryable
 from raftclient._wire import decode_request, encode_request
 from raftd.server.dev import DevError, choose_ports
 from raftpb.v1 import common_pb2, sessions_pb2
+from tests.api.wire import GREETING, framed
 from tests.fuzz.mutation import bad
 from tests.fuzz.profiles import fuzzed
 from tests.fuzz.protos import messages_of
 from tests.fuzz.structs import TEXTS
+from tests.fuzz.test_links import Wire, feed
 
 REASONS: Final = st.one_of(st.sampled_from(["FENCED", "NO_LEADER", "INTERNAL"]), TEXTS)
 
@@ -86,6 +90,38 @@ def test_a_request_is_read_back_from_the_bytes_that_are_sent_again(
     assert decode_request(wire) == request
     both = sessions_pb2.StreamSessionRequest.FromString(wire + wire)
     assert list(both.requests) == [request, request]
+
+
+ANSWERS: Final = st.lists(
+    messages_of(sessions_pb2.StreamSessionResponse).map(
+        lambda message: framed(message.SerializeToString())
+    ),
+    max_size=3,
+).map(lambda frames: GREETING + b"".join(frames))
+
+
+@fuzzed(
+    50,
+    data=st.one_of(bad(ANSWERS), ANSWERS, bad(ANSWERS).map(lambda it: GREETING + it)),
+    cuts=st.lists(st.integers(1, 50), max_size=8),
+)
+def test_whatever_answers_a_plain_stream_is_messages_or_ends_it(
+    data: bytes, cuts: list[int]
+) -> None:
+    async def answer() -> None:
+        connection, wire = _Connection(), Wire()
+        connection.connection_made(cast("asyncio.Transport", wire))
+        feed(connection, cast("Any", wire), data, cuts)
+        start = data[: len(GREETING)]
+        assert connection.speaks_otherwise is not GREETING.startswith(start)
+        assert connection.is_greeted is (start == GREETING)
+        assert connection.is_over is wire.is_over
+        connection.connection_lost(None)
+        assert connection.is_over
+        for message in connection.messages:
+            assert framed(message.SerializeToString())
+
+    asyncio.run(answer())
 
 
 PORTS: Final = st.one_of(
