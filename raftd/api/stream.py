@@ -242,6 +242,8 @@ class _Stream:
                 refusal = self._ask(call, request, tag)
             if refusal is not None:
                 self._sink.refuse(tag, refusal)
+                if self._is_over:  # more refusals than may wait
+                    break
         return None
 
     def _renew(self, message: sessions_pb2.StreamSessionRequest) -> Refusal | None:

@@ -213,3 +213,17 @@ async def test_a_client_that_refuses_a_message_ends_its_stream_quietly(
         await pipe.ended.wait()
     assert len(node.detached) == 1
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("last", [put(1), watch(2)], ids=["write", "watch"])
+async def test_nothing_is_begun_behind_the_refusal_that_ended_the_stream(
+    node: SoloNode, last: Request
+) -> None:
+    """Nobody would take its answer: a reserve would take its job all the same."""
+    bounds = limits(stream_queued_bytes_max=2000, replies_max=10)
+    async with Pipe(node, bounds) as pipe:
+        pipe.send(*[Request(tag=tag) for tag in range(100, 200)], last)
+        await pipe.ended.wait()
+        assert pipe.end().refusal.reason == "OVERLOADED"
+        assert len(node.writes) == 1, "the session's opening"
+        assert len(node.watches) == 0
