@@ -235,4 +235,19 @@ BUGS: Final[tuple[Bug, ...]] = (
         "tests/cli/test_guard.py"
         "::test_a_signal_behind_the_command_lets_it_be_given_back",
     ),
+    Bug(
+        "A watch whose stream ended before its task had its first turn was never"
+        " closed: the member told it of every event until it stopped.",
+        "simulator, level B, seed 208808006918058",
+        "0.1.0",
+        "tests/api/test_plain_watches.py"
+        "::test_a_watch_that_is_ended_before_its_first_turn_is_closed",
+    ),
+    Bug(
+        "One filler of the benchmark in eighty died in gRPC's fork handlers, and its"
+        " cluster's logs were taken for the cause.",
+        "make bench, section growth",
+        "unreleased",
+        "tests/bench/test_fill.py::test_fork_handlers_are_off_before_grpc_is_there",
+    ),
 )
