@@ -49,7 +49,7 @@ class Core:
         self.timeout_s: Final = timeout_s
         self.loop: Final = asyncio.get_running_loop()
         self._main: Session | None = None
-        self._plain: Session | None = None
+        self._prompt: Session | None = None
         self._waiting: Session | None = None
         self._sides: list[Session] = []
         self._watching: dict[Subscription, tuple[Session, int]] = {}
@@ -249,7 +249,7 @@ class Core:
         return main
 
     def _lane(self, waits: bool) -> Session:
-        lane = self._waiting if waits else self._plain
+        lane = self._waiting if waits else self._prompt
         if lane is not None and lane.takes_more():
             return lane
         main = self._live_main()
@@ -262,12 +262,12 @@ class Core:
         if waits:
             self._waiting = lane
         else:
-            self._plain = lane
+            self._prompt = lane
         return lane
 
     def _close_idle_sides(self) -> None:
         for side in list(self._sides):
-            if side not in {self._plain, self._waiting} and not len(side.window):
+            if side not in {self._prompt, self._waiting} and not len(side.window):
                 self._sides.remove(side)
                 self.spawn(side.close())
 

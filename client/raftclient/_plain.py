@@ -3,7 +3,7 @@
 Each side begins with ``GREETING``; then come frames (a length of 4 bytes, big end
 first, and so many bytes), each of them one message of the stream. Who answers with
 anything else knows no plain streams: a member of an older release, or something in
-between that speaks HTTP/2. It is spoken to through gRPC from then on, for a while.
+between that speaks HTTP/2. What follows from that is ``raftclient._dialects``'s.
 
 Source: docs/adr/0018; proto/raftpb/v1/sessions.proto, StreamSession.
 """
@@ -30,15 +30,11 @@ if TYPE_CHECKING:
     from raftclient._shared import Shared
     from raftpb.v1.sessions_pb2 import StreamSessionResponse
 
-__all__ = ["GREETING", "Dialects", "PlainStream"]
+__all__ = ["GREETING", "PlainStream"]
 
 GREETING: Final = b"RAFTD/1\n"
 """What both sides begin with; HTTP/2 begins with another byte, and so does TLS."""
 
-ASK_AGAIN_S: Final = 60.0
-"""For so long somebody is taken at its word that it knows no plain streams."""
-_SILENT_MAX: Final = 2
-"""Who so often in a row hangs up, or waits, without a word knows them neither."""
 OTHERS_S_MAX: Final = 0.5
 """An address of a name that has more of them is waited for so long."""
 _IDLE_S: Final = 30
@@ -49,39 +45,11 @@ _length_of: Final = _LENGTH.unpack_from
 _parse: Final = sessions_pb2.StreamSessionResponse.FromString
 
 
-class Dialects:
-    """Who is to be spoken to through gRPC."""
-
-    def __init__(self) -> None:
-        self._until_s: Final[dict[str, float]] = {}
-        self._silent: Final[dict[str, int]] = {}
-
-    def knows_plain(self, address: str, now_s: float) -> bool:
-        """Tell whether a plain stream is worth a try; the clock is the loop's."""
-        return now_s >= self._until_s.get(address, now_s)
-
-    def note_known(self, address: str) -> None:
-        """Somebody greeted back."""
-        self._silent.pop(address, None)
-
-    def note_other(self, address: str, now_s: float) -> None:
-        """Somebody answered in other words."""
-        self._silent.pop(address, None)
-        self._until_s[address] = now_s + ASK_AGAIN_S
-
-    def note_silent(self, address: str, now_s: float) -> None:
-        """Somebody took the connection, and said nothing."""
-        count = self._silent[address] = self._silent.get(address, 0) + 1
-        if count >= _SILENT_MAX:
-            self.note_other(address, now_s)
-
-
 class PlainStream(Stream):
     """See the module."""
 
     def __init__(self, shared: Shared, address: str, *, is_read_only: bool) -> None:
-        super().__init__(shared.endpoints, address, is_read_only=is_read_only)
-        self._dialects: Final = shared.dialects
+        super().__init__(shared, address, is_read_only=is_read_only)
         self._connection = _Connection()
 
     async def _open(self) -> None:
@@ -107,7 +75,6 @@ class PlainStream(Stream):
             if connection.is_over or self.is_cut:
                 raise self._end()
             await connection.more()
-        self._dialects.note_known(self.address)
         return connection.messages.popleft()
 
     async def carry(
@@ -136,23 +103,20 @@ class PlainStream(Stream):
 
     def _end(self) -> StreamEnded:
         """Say why there is no more."""
-        connection = self._connection
         if self.is_cut:
             return self._given_up()
-        now_s = asyncio.get_running_loop().time()
-        if connection.speaks_otherwise:
-            self._dialects.note_other(self.address, now_s)
-            unknown = Unavailable(f"{self.address} knows no plain streams")
-            return StreamEnded(unknown, is_of_dialect=True)
-        if not connection.is_greeted:
-            self._dialects.note_silent(self.address, now_s)
+        if self._connection.speaks_otherwise:
+            return self._of_dialect()
         return self._ended_there()
 
-    def _note_silence(self) -> None:
-        connection = self._connection
-        if connection.is_up and not connection.is_greeted:
-            now_s = asyncio.get_running_loop().time()
-            self._dialects.note_silent(self.address, now_s)
+    def _note_hello(self) -> None:
+        connection, now_s = self._connection, self._now_s()
+        if connection.is_greeted:
+            self._dialects.note_greeted(self.address)
+        elif connection.speaks_otherwise:
+            self._dialects.note_other(self.address, now_s)
+        else:
+            self._dialects.note_unheard(self.address, now_s)
 
     def _cut(self) -> None:
         self._connection.abort()
@@ -203,11 +167,6 @@ class _Connection(asyncio.Protocol):
                 self.write(message)
         except Exception as error:  # of whoever waits for the end
             self._fail(error)
-
-    @property
-    def is_up(self) -> bool:
-        """Whether there is a connection."""
-        return self._transport is not None
 
     def write(self, message: bytes) -> None:
         """Write one message."""

@@ -1,4 +1,4 @@
-"""A session stream through gRPC: to members that know no plain streams.
+"""A session stream through gRPC, where no plain one is to be had.
 
 Source: proto/raftpb/v1/sessions.proto, StreamSession.
 """
@@ -30,7 +30,7 @@ class RpcStream(Stream):
     """See the module."""
 
     def __init__(self, shared: Shared, address: str, *, is_read_only: bool) -> None:
-        super().__init__(shared.endpoints, address, is_read_only=is_read_only)
+        super().__init__(shared, address, is_read_only=is_read_only)
         method: grpc.aio.StreamStreamMultiCallable[bytes, StreamSessionResponse] = (
             shared.channels.get(address).stream_stream(
                 STREAM_METHOD,
@@ -38,6 +38,7 @@ class RpcStream(Stream):
             )
         )
         self._call: Final = shared.channels.in_flight.begin(method)
+        self._is_answered = False
         self._waker: asyncio.Future[None] | None = None
 
     async def _open(self) -> None:
@@ -65,6 +66,7 @@ class RpcStream(Stream):
             raise
         if not isinstance(message, sessions_pb2.StreamSessionResponse):  # EOF
             raise self._ended_there()
+        self._is_answered = True
         return message
 
     async def carry(
@@ -103,8 +105,13 @@ class RpcStream(Stream):
         if waker is not None and not waker.done():
             waker.set_result(None)
 
-    def _note_silence(self) -> None:
-        """Do nothing: gRPC is what everybody speaks."""
+    def _note_hello(self) -> None:
+        is_answered = self._is_answered
+        is_plain_better = self._dialects.note_rpc(
+            self.address, self._now_s(), is_answered=is_answered
+        )
+        if is_plain_better:
+            raise self._of_dialect()
 
     def _cut(self) -> None:
         self._call.cancel()

@@ -148,7 +148,7 @@ class Session:
         """End it; claims go at once. May be called twice."""
         self.end(closed())
         if self._pump is not None:
-            # The cut ends the task, behind what gRPC still had to say to it.
+            # The cut ends the task, behind what gRPC may still have to say to it.
             await asyncio.wait({self._task}, timeout=CLOSE_S)
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -232,7 +232,7 @@ class Session:
 
     def _stream_to(self, address: str, *, is_read_only: bool) -> Stream:
         shared = self._shared
-        is_plain = shared.dialects.knows_plain(address, self._loop.time())
+        is_plain = shared.dialects.is_plain(address, self._loop.time())
         kind = PlainStream if is_plain else RpcStream
         return kind(shared, address, is_read_only=is_read_only)
 

@@ -10,8 +10,8 @@ import uuid
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from raftclient._dialects import Dialects
     from raftclient._endpoints import Endpoints
-    from raftclient._plain import Dialects
     from raftclient._unary import Channels, Renewer, Unary
     from raftclient.errors import RaftError
     from raftpb.v1.sessions_pb2 import StreamReply, StreamRequest

@@ -21,7 +21,7 @@ from raftpb.v1 import sessions_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftclient._endpoints import Endpoints
+    from raftclient._shared import Shared
     from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
 
 __all__ = ["Stream", "StreamEnded"]
@@ -64,12 +64,11 @@ class StreamEnded(Exception):
 class Stream(abc.ABC):
     """An open stream to one member."""
 
-    def __init__(
-        self, endpoints: Endpoints, address: str, *, is_read_only: bool
-    ) -> None:
+    def __init__(self, shared: Shared, address: str, *, is_read_only: bool) -> None:
         self.address: Final = address
         self.is_read_only: Final = is_read_only
-        self._endpoints: Final = endpoints
+        self._endpoints: Final = shared.endpoints
+        self._dialects: Final = shared.dialects
         self.is_cut = False
         """Whether it was ended from this side."""
 
@@ -78,6 +77,10 @@ class Stream(abc.ABC):
     ) -> StreamSessionResponse:
         """Say hello and return the first message, which has the welcome.
 
+        Args:
+            hello: What to say.
+            timeout_s: For connecting, and again for the answer.
+
         Raises:
             StreamEnded: There was none in time, or the member ended the stream.
         """
@@ -85,18 +88,23 @@ class Stream(abc.ABC):
         try:
             async with asyncio.timeout(timeout_s):
                 await self._open()
+            async with asyncio.timeout(timeout_s):
                 await self.send(message.SerializeToString())
                 first = await self.receive()
         except TimeoutError as error:
-            self._note_silence()
+            self._note_hello()
             self.cut()
             silence = Unavailable(f"{self.address} did not answer in {timeout_s:g} s")
             raise StreamEnded(silence) from error
+        except StreamEnded:
+            self._note_hello()
+            raise
+        self._note_hello()
         return first
 
     @abc.abstractmethod
-    def _note_silence(self) -> None:
-        """Nothing came in answer to the hello."""
+    def _note_hello(self) -> None:
+        """Note what became of the hello; raises ``StreamEnded`` for a better way."""
 
     @abc.abstractmethod
     async def _open(self) -> None:
@@ -164,6 +172,14 @@ class Stream(abc.ABC):
     @abc.abstractmethod
     def _cut(self) -> None:
         """Let go of the connection; may be called twice."""
+
+    def _of_dialect(self) -> StreamEnded:
+        other = Unavailable(f"{self.address} is to be spoken to in another way")
+        return StreamEnded(other, is_of_dialect=True)
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
 
     def _given_up(self) -> StreamEnded:
         return StreamEnded(Unavailable("the stream was given up"))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from raftclient._clock import to_ms
 from raftclient._core import Core
+from raftclient._dialects import Dialects
 from raftclient._endpoints import Endpoints, parse_endpoints
-from raftclient._plain import Dialects
 from raftclient._shared import Shared
 from raftclient._unary import Channels, Renewer, Unary
 from raftclient.cluster import ClusterCalls

@@ -8,8 +8,9 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Final
 
+from raftclient._dialects import Dialects
 from raftclient._endpoints import Endpoints
-from raftclient._plain import Dialects, PlainStream
+from raftclient._plain import PlainStream
 from raftclient._shared import Shared
 from raftclient._unary import Channels, Renewer, Unary
 from raftpb.v1 import common_pb2

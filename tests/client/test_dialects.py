@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from raftclient import Unavailable, aio
-from raftclient._plain import ASK_AGAIN_S, GREETING, Dialects
+from raftclient._dialects import ASK_AGAIN_S, Dialects
+from raftclient._plain import GREETING
 from raftclient._stream import StreamEnded
 from raftclient._unary import Backoff
 from tests.client.fake_server import FakeCluster, FakeNode
@@ -35,15 +36,15 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.passed_s = 0.0
-        knows_plain, note_other = Dialects.knows_plain, Dialects.note_other
+        is_plain, note_other = Dialects.is_plain, Dialects.note_other
 
-        def knows_plain_now(dialects: Dialects, address: str, now_s: float) -> bool:
-            return knows_plain(dialects, address, now_s + self.passed_s)
+        def is_plain_now(dialects: Dialects, address: str, now_s: float) -> bool:
+            return is_plain(dialects, address, now_s + self.passed_s)
 
         def note_other_now(dialects: Dialects, address: str, now_s: float) -> None:
             note_other(dialects, address, now_s + self.passed_s)
 
-        patch.setattr(Dialects, "knows_plain", knows_plain_now)
+        patch.setattr(Dialects, "is_plain", is_plain_now)
         patch.setattr(Dialects, "note_other", note_other_now)
 
 
@@ -99,15 +100,26 @@ async def test_an_older_member_is_remembered_and_asked_again_after_a_while(
     assert older.dialects == ["grpc"] * 3 + ["plain"]
 
 
-@pytest.mark.parametrize(("hang_ups", "dialect"), [(1, "plain"), (2, "grpc")])
-async def test_who_hangs_up_without_a_word_is_tried_twice(
-    cluster: FakeCluster, client: aio.Client, hang_ups: int, dialect: str
+@pytest.mark.parametrize(
+    ("hang_ups", "dialects", "greetings"),
+    [
+        pytest.param(1, ["plain"], 2, id="once"),
+        pytest.param(2, ["grpc", "plain"], 3, id="was only away"),
+        pytest.param(3, ["grpc", "grpc"], 3, id="does so though it is there"),
+    ],
+)
+async def test_who_hangs_up_without_a_word_is_asked_through_grpc_whether_it_is_there(
+    cluster: FakeCluster,
+    client: aio.Client,
+    hang_ups: int,
+    dialects: list[str],
+    greetings: int,
 ) -> None:
     node = cluster.nodes[1]
     node.door.hang_ups = hang_ups
     assert await client.get("a") is None
-    assert node.dialects == [dialect]
-    assert node.door.greetings == 2
+    assert node.dialects == dialects
+    assert node.door.greetings == greetings
 
 
 async def test_who_has_greeted_in_between_may_hang_up_again(
@@ -166,7 +178,7 @@ async def test_who_keeps_silent_twice_is_spoken_to_otherwise_if_it_never_greeted
                 await hello
             assert await line.hear_all() == b""
             now_s = asyncio.get_running_loop().time()
-            assert dialects.knows_plain(peer.address, now_s) is (greets or is_first)
+            assert dialects.is_plain(peer.address, now_s) is (greets or is_first)
 
 
 @pytest.mark.parametrize("greeted", [b"R", b"RAFTD/1"])
@@ -224,12 +236,36 @@ async def test_a_session_outlives_a_change_of_its_member_s_release(
 def test_what_is_known_of_one_address_says_nothing_of_another() -> None:
     dialects = Dialects()
     dialects.note_other("a:1", 100.0)
-    assert not dialects.knows_plain("a:1", 100.0 + ASK_AGAIN_S - 0.1)
-    assert dialects.knows_plain("a:1", 100.0 + ASK_AGAIN_S)
-    assert dialects.knows_plain("b:1", 100.0)
-    dialects.note_silent("a:1", 200.0)
-    dialects.note_silent("b:1", 200.0)
-    assert dialects.knows_plain("a:1", 200.0)
-    assert dialects.knows_plain("b:1", 200.0)
-    dialects.note_silent("b:1", 201.0)
-    assert not dialects.knows_plain("b:1", 201.0)
+    assert not dialects.is_plain("a:1", 100.0 + ASK_AGAIN_S - 0.1)
+    assert dialects.is_plain("a:1", 100.0 + ASK_AGAIN_S)
+    assert dialects.is_plain("b:1", 100.0)
+    dialects.note_unheard("a:1", 200.0)
+    dialects.note_unheard("b:1", 200.0)
+    assert dialects.is_plain("a:1", 200.0)
+    assert dialects.is_plain("b:1", 200.0)
+    dialects.note_unheard("b:1", 201.0)
+    assert not dialects.is_plain("b:1", 201.0)
+
+
+def test_who_does_not_answer_through_grpc_either_was_only_away() -> None:
+    dialects = Dialects()
+    for _ in range(3):
+        for _ in range(2):
+            assert dialects.is_plain("a:1", 100.0)
+            dialects.note_unheard("a:1", 100.0)
+        assert not dialects.is_plain("a:1", 100.0)
+        assert not dialects.note_rpc("a:1", 100.0, is_answered=False)
+    assert dialects.is_plain("a:1", 100.0)
+
+
+def test_who_answers_through_grpc_alone_is_left_in_peace_for_a_while() -> None:
+    dialects = Dialects()
+    for _ in range(2):
+        dialects.note_unheard("a:1", 100.0)
+    assert dialects.note_rpc("a:1", 100.0, is_answered=True)
+    assert dialects.is_plain("a:1", 100.0)
+    dialects.note_unheard("a:1", 101.0)
+    assert not dialects.is_plain("a:1", 101.0)
+    assert not dialects.note_rpc("a:1", 102.0, is_answered=True)
+    assert not dialects.is_plain("a:1", 100.0 + ASK_AGAIN_S)
+    assert dialects.is_plain("a:1", 101.0 + ASK_AGAIN_S)
