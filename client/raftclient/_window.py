@@ -77,7 +77,14 @@ class Call(msgspec.Struct, eq=False):
         return self.unsettled_sends > 0
 
     def answer(self, reply: StreamReply) -> None:
-        """Hand the answer to its caller, or to ``orphan`` if there is none."""
+        """Hand the answer to its caller, or to ``orphan`` if there is none.
+
+        A process that stood still may read it before it notes that the claim, which
+        the answer is a part of, is lost: then it is too late.
+        """
+        held = self.held
+        if held is not None and held.is_lost():
+            self.fail(held.error(may_be_applied=self.may_be_applied))
         if not self.future.done():
             self.future.set_result(reply)
         elif self.orphan is not None:

@@ -44,6 +44,10 @@ class PlainLine(MessageWriter, Protocol):
 class Served(Protocol):
     """A stream, as its connection sees it."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all that is left is to take its last messages."""
+
     def take(self, raw: bytes) -> None:
         """Take one message; one that makes no sense ends the stream."""
 

@@ -29,6 +29,8 @@ TELL_S_MAX: Final = 5.0
 """Who has not shown by then what it speaks is hung up on."""
 _BACKLOG: Final = 1024
 """After a failover all clients come at once."""
+VISITORS_MAX: Final = 4 * _BACKLOG
+"""Of those who have not shown yet what they speak; the oldest goes for the newest."""
 _ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not listened on
 
 
@@ -107,6 +109,10 @@ class Front:
     def note(self, visitor: _Visitor) -> None:
         """Somebody came."""
         self._visitors[visitor] = None
+        if len(self._visitors) > VISITORS_MAX:
+            oldest = next(iter(self._visitors))
+            self.forget(oldest)
+            oldest.hang_up()
         if self._is_stopping:  # it was on its way in
             visitor.hang_up()
 

@@ -28,6 +28,8 @@ class DoorLimits:
     """One request, unary or within a stream's message."""
     message_bytes_max: int = 16 * _MIB
     """One message of a stream; see ``carried_bytes_max``."""
+    message_requests_max: int = 10_000
+    """In one message of a stream; more than may be in flight, so no client sends so."""
     fences_max: int = 128
     page_items_max: int = 1000
     page_bytes_max: int = 2 * _MIB

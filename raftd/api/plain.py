@@ -36,10 +36,16 @@ _logger = logging.getLogger(__name__)
 GREETING: Final = b"RAFTD/1\n"
 """What both sides begin with; HTTP/2 begins with another byte, and so does TLS."""
 
+HELLO_S_MAX: Final = 5.0
+"""Who has not sent its first message by then is hung up on."""
 EARLY_BYTES_MAX: Final = 1 << 20
 """No more is read while so much waits for somebody who takes it."""
-LINGER_S: Final = 2.0
-"""How long a client may go on sending what is not read any more."""
+MESSAGES_A_TURN: Final = 8
+"""More of one client's wait for the next round of the loop; raftclient sends fewer."""
+PER_MESSAGE_BYTES: Final = 64
+"""What keeping a message costs beside its bytes, about."""
+LINGER_S: Final = 5.0
+"""How long a client may take over the end of a stream."""
 
 
 class PlainStream(asyncio.Protocol):
@@ -70,7 +76,9 @@ class PlainStream(asyncio.Protocol):
         self._take: Callable[[bytes], None] = self._keep
         self._stream: Served | None = None
         self._is_over = False
+        self._is_resting = False
         self._is_due = False
+        self._deadline: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -80,34 +88,75 @@ class PlainStream(asyncio.Protocol):
         """Greet, and take what has come behind the greeting."""
         self._transport = transport
         transport.write(GREETING)
+        self._hurry(HELLO_S_MAX)
         self._task = self._loop.create_task(self._serve())
         self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came (asyncio's call)."""
-        if self._is_over:
-            return
+        if not self._is_over:
+            self._cutter.put(data)
+            if not self._is_resting:
+                self._take_some()
+
+    def _take_some(self) -> None:
+        """Take messages; if there are many, let others have their turns in between."""
+        self._rest(is_resting=False)
+        cutter = self._cutter
         try:
-            for body in self._cutter.feed(data):
+            for _ in range(MESSAGES_A_TURN):
+                body = cutter.next()
+                if body is None:
+                    return
                 self._take(bytes(body))
         except FrameTooLong as error:
             self._refuse(error.size)
         except Exception as error:  # it ends the stream, not the node
             self._fail(error)
+        else:
+            self._rest(is_resting=True)
+            self._loop.call_soon(self._take_some)
+
+    def _rest(self, *, is_resting: bool) -> None:
+        """Take no more for now, or go on."""
+        if is_resting is self._is_resting:
+            return
+        self._is_resting = is_resting
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Read on unless enough waits already."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._is_resting or self._early_bytes > EARLY_BYTES_MAX:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def eof_received(self) -> None:
         """The client ends the stream (asyncio's call), which closes the connection."""
         if self._task is not None:
             self._task.cancel()
-        self._loop.call_later(LINGER_S, self.abort)  # if it does not take its answers
+        self._hurry(LINGER_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over (asyncio's call)."""
         self._transport = None
+        self._ease()
         if self._task is not None:
             self._task.cancel()
         self.resume_writing()
+        self._forget()
         self._on_end(self)
+
+    def _forget(self) -> None:
+        """Keep nothing alive: the collector seldom looks for circles."""
+        self._is_over = True
+        self._task = self._stream = self._waiter = None
+        self._take = _ignore
+        self._early.clear()
+        self._cutter.clear()
 
     def pause_writing(self) -> None:
         """The client takes no more for now (asyncio's call)."""
@@ -143,9 +192,8 @@ class PlainStream(asyncio.Protocol):
             self._waiter = self._loop.create_future()
             await self._waiter
         message = self._early.popleft()
-        self._early_bytes -= len(message)
-        if not self._early and self._transport is not None:
-            self._transport.resume_reading()
+        self._early_bytes -= len(message) + PER_MESSAGE_BYTES
+        self._read_or_not()
         return message
 
     async def others(self) -> AsyncIterator[bytes]:
@@ -158,8 +206,8 @@ class PlainStream(asyncio.Protocol):
         self._stream, self._take = stream, stream.take
         while self._early:
             stream.take(self._early.popleft())
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._early_bytes = 0
+        self._read_or_not()
         return self._ring
 
     async def write(self, message: bytes) -> None:
@@ -177,17 +225,21 @@ class PlainStream(asyncio.Protocol):
 
     def _keep(self, message: bytes) -> None:
         """Keep a message until somebody takes it; read no more if there are many."""
+        self._ease()
         self._early.append(message)
-        self._early_bytes += len(message)
-        if self._early_bytes > EARLY_BYTES_MAX and self._transport is not None:
-            self._transport.pause_reading()
+        self._early_bytes += len(message) + PER_MESSAGE_BYTES
+        if self._early_bytes > EARLY_BYTES_MAX:
+            self._read_or_not()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def _ring(self) -> None:
         """There are answers: write them at the end of this round of the loop."""
-        if not self._is_due and self._room is None:
+        if self._room is not None:
+            if self._stream is not None and self._stream.is_over:
+                self._hurry(LINGER_S)
+        elif not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._write_answers)
 
@@ -232,7 +284,7 @@ class PlainStream(asyncio.Protocol):
         """End the connection behind what was written.
 
         Closed with bytes of the client unread, it would be reset, and the last message
-        lost with it: while the client is still sending, it is given a moment.
+        lost with it: so the client is given a moment to take that, and to close.
         """
         transport = self._transport
         if transport is None:
@@ -240,4 +292,19 @@ class PlainStream(asyncio.Protocol):
         self._is_over = True
         if not transport.is_closing():
             transport.write_eof()
-        self._loop.call_later(LINGER_S, self.abort)
+        self._hurry(LINGER_S)
+
+    def _hurry(self, limit_s: float) -> None:
+        """Let go of the connection after so long, unless it is in a hurry already."""
+        if self._deadline is None and self._transport is not None:
+            self._deadline = self._loop.call_later(limit_s, self.abort)
+
+    def _ease(self) -> None:
+        """There is no hurry any more."""
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
+
+def _ignore(message: bytes) -> None:
+    """Nobody takes it any more."""

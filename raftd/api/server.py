@@ -83,12 +83,17 @@ class ApiServer:
         """
         logging.getLogger("grpc._cython.cygrpc").addFilter(_UNHEARD)
         await self.set_serving(is_serving=False)
-        host, _, port = self._address.rpartition(":")
         try:
             grpc_port = self._server.add_insecure_port(f"{LOOPBACK}:0")
-            await self._server.start()
+        except RuntimeError as error:
+            raise ListenFailed(
+                f"cannot listen for gRPC on {LOOPBACK}: no port of it is free"
+            ) from error
+        await self._server.start()
+        host, _, port = self._address.rpartition(":")
+        try:
             self.port = await self._front.listen(host.strip("[]"), int(port), grpc_port)
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             raise ListenFailed(
                 f"cannot listen for clients on {self._address}: the port is in use or"
                 " the address is not this machine's"

@@ -125,6 +125,7 @@ class _Stream:
                 await self._sink.write_all(writer)
         finally:
             self._stop()
+            self._sink.abandon()
 
     async def run_on(self, line: PlainLine, first: bytes) -> None:
         """Serve what a connection hands in."""
@@ -138,6 +139,7 @@ class _Stream:
                 await sink.ended.wait()
         finally:
             self._stop()
+            self._sink.abandon()
 
     def take(self, raw: bytes) -> None:
         """Take one message; one that makes no sense ends the stream."""
@@ -152,6 +154,11 @@ class _Stream:
     def refuse(self, refusal: Refusal) -> None:
         """End the stream with a reason."""
         self._sink.close(refusal)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that is left is to take its last messages."""
+        return self._sink.is_over
 
     def next_message(self) -> bytes | None:
         """Return all that is ready as one message; None = nothing now."""
@@ -222,6 +229,9 @@ class _Stream:
     def _take_requests(
         self, message: sessions_pb2.StreamSessionRequest, size_bytes: int
     ) -> Refusal | None:
+        count, limit = len(message.requests), self._limits.message_requests_max
+        if count > limit:
+            return too_large("the requests", count, "message_requests_max", limit)
         acknowledged = message.acknowledged
         bytes_max = self._limits.request_bytes_max
         is_any_large = size_bytes > bytes_max
@@ -379,10 +389,8 @@ class _Stream:
                 await self._sink.push(tag, field, batch.revision, message)
 
     def _too_many_requests(self) -> Refusal:
-        limit = self._limits.stream_requests_max
-        return too_many(
-            "requests in flight on this stream", "stream_requests_max", limit
-        )
+        name, limit = "stream_requests_max", self._limits.stream_requests_max
+        return too_many("requests in flight on this stream", name, limit)
 
 
 def _unnumbered(session: int) -> Refusal:

@@ -1,9 +1,8 @@
-"""The way back of one session stream: answers gathered, written by one writer.
+"""The way back of one session stream: answers gathered, and taken by what carries it.
 
 The node calls ``answer`` many times and ``flush`` once per batch; watches and renewals
-come in beside. All that is ready when the writer gets its turn goes in one message, up
-to a cap; so a busy stream costs one write per batch and no task, future or lock per
-request.
+come in beside. All that is ready when it is taken goes in one message, up to a cap; so
+a busy stream costs one write per batch and no task, future or lock per request.
 
 Rules:
 * A tag in ``pending`` is answered once; it is free again with its answer.
@@ -83,6 +82,11 @@ class ReplySink:
         self.watches: Final[dict[int, asyncio.Task[None]]] = {}
         self._open_message()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes no more; what it has may still have to be taken."""
+        return not self._is_open
+
     # --- in: the node ----------------------------------------------------------------
 
     def answer(self, tag: int, answered: Answered) -> None:
@@ -112,7 +116,7 @@ class ReplySink:
             self._bytes += reply.ByteSize()
 
     def flush(self) -> None:
-        """Wake the writer if it has something to write: a batch is complete."""
+        """Tell what carries the stream if there is something: a batch is complete."""
         if self._count or self._has_news:
             self.on_ready()
         if self._is_last_request_in:
@@ -147,6 +151,8 @@ class ReplySink:
 
         The list is made when the message is complete, so that it is the newest.
         """
+        if not self._is_open:
+            return
         self._has_news = self._are_members_due = True
         self.flush()
 
@@ -178,6 +184,8 @@ class ReplySink:
 
     def renewed(self, keepalive_id: int, lost: Sequence[int]) -> None:
         """Take a renewal that counts."""
+        if not self._is_open:
+            return
         message = self._message
         message.keepalive_id = max(message.keepalive_id, keepalive_id)
         message.lost_leases.extend(lost)
@@ -185,7 +193,10 @@ class ReplySink:
         self.flush()
 
     def last_request_in(self) -> None:
-        """End as soon as nothing is pending: the client will ask no more."""
+        """End as soon as nothing is pending: the client will ask no more.
+
+        Through gRPC alone; who closes its half of a plain stream ends it.
+        """
         self._is_last_request_in = True
         self._end_if_idle()
 
@@ -227,6 +238,13 @@ class ReplySink:
         except grpc.aio.InternalError:
             # gRPC's word for a client that is gone or has refused a message.
             self._finish(None)
+
+    def abandon(self) -> None:
+        """Nobody takes what is left: let go of it."""
+        self._full.clear()
+        self._full_bytes = 0
+        self.pending.clear()
+        self._open_message()
 
     def _encode(self, message: _Message) -> bytes:
         fill_header(message.header, self._node.header())

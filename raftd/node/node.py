@@ -346,8 +346,9 @@ class Node:
         await self._leader_changed.wait()
 
     def stop_serving(self) -> None:
-        """Take no more writes: this member is stopping."""
+        """Take no more writes, and end all streams: this member is stopping."""
         self.refuse_writes(SHUTTING_DOWN)
+        self.streams.close_readers(SHUTTING_DOWN)
 
 
 class StatusTeller(Protocol):

@@ -92,6 +92,13 @@ class Streams:
         for sink in sinks:
             sink.close(refusal)
 
+    def close_readers(self, refusal: Refusal) -> None:
+        """This member serves nobody any longer."""
+        readers = list(self._readers)
+        self._readers.clear()
+        for sink in readers:
+            sink.close(refusal)
+
     def members_changed(self) -> None:
         """Have every client told who the members are."""
         for sink in (*self._by_session.values(), *self._readers):

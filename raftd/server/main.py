@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from importlib.metadata import version
@@ -31,7 +32,7 @@ from raftd.server.settings import ConfigError, Settings
 from raftd.storage.errors import DamagedFiles, ForeignFiles, StorageError
 from raftd.transport.links import ListenFailed
 
-__all__ = ["main"]
+__all__ = ["main", "take_file_limit"]
 
 _logger = logging.getLogger(__name__)
 
@@ -101,7 +102,15 @@ for _command in (backup_info, recover, restore):
     main.add_command(_command)
 
 
+def take_file_limit() -> None:
+    """Let this process have as many files and connections open as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems say no to "all"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(settings: Settings) -> int:
+    take_file_limit()
     app = App(settings)
     loop = asyncio.get_running_loop()
     told = asyncio.Event()

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from raftclient import InvalidRequest, LimitExceeded, _window
+from raftclient import InvalidRequest, LeaseLost, LimitExceeded, _window
+from raftclient._clock import boottime_s
+from raftclient._held import Held
 from raftclient._window import (
     MESSAGE_REQUESTS_MAX,
     REQUEST_BYTES_MAX,
@@ -221,3 +223,16 @@ async def test_what_no_member_would_take_is_refused_and_takes_no_number() -> Non
     message = sent(window)
     assert keys(message) == ["small"]
     assert message.requests[0].number == 1
+
+
+async def test_an_answer_behind_the_loss_of_its_claim_comes_too_late() -> None:
+    """A process that stood still reads it before it looks at the clock."""
+    given_back: list[StreamReply] = []
+    held = Held("the session", 1, ttl_ms=1000, from_s=boottime_s() - 10)
+    call = put_call("k")
+    call.held, call.orphan = held, given_back.append
+    reply = StreamReply(tag=1)
+    call.answer(reply)
+    with pytest.raises(LeaseLost, match="the session was not renewed in time"):
+        await call.future
+    assert given_back == [reply]

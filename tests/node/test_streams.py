@@ -120,3 +120,16 @@ async def test_a_stream_of_a_session_that_has_ended_is_refused(tmp_path: Path) -
         refused = node.attach(session, _KEY, _Ear(node))
         assert refused is not None
         assert refused.reason is Reason.SESSION_EXPIRED
+
+
+async def test_a_member_that_stops_ends_the_streams_of_readers_too(
+    tmp_path: Path,
+) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        node = await cluster.leader()
+        ear, reader = await _open_ear(node), _Ear(node)
+        assert node.attach(0, b"", reader) is None
+        node.stop_serving()
+        assert ear.closed.result().reason is Reason.SHUTTING_DOWN
+        assert reader.closed.result().reason is Reason.SHUTTING_DOWN
+        assert not len(node.streams)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from raftd.server.config import options
-from raftd.server.main import main
+from raftd.server.main import main, take_file_limit
 
 _MEMBERS = "1=n1@127.0.0.1:7401/127.0.0.1:7400"
 
@@ -108,3 +109,13 @@ def test_dev_names_a_ports_file_that_cannot_be_read(tmp_path: Path, text: str) -
         f"error: {tmp_path}/ports.json cannot be read; restore it, or give"
         " another --data-dir\n"
     )
+
+
+def test_a_node_takes_all_the_files_it_may_have() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        take_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
