@@ -48,8 +48,8 @@ class SessionServiceStub:
       5 s, and it may go on without waiting for the member's.
     * Behind them come frames: a length of 4 bytes, unsigned, big end first,
       which does not count itself, and then so many bytes. Each frame is one
-      message: a StreamSessionRequest from the client, the first with hello,
-      a StreamSessionResponse from the member.
+      message: a StreamSessionRequest from the client, the first with hello
+      and within 5 s, a StreamSessionResponse from the member.
     * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
       ends the stream with TOO_LARGE. A client takes frames of any length.
     * Who closes the connection, or its own half of it, ends the stream at
@@ -79,8 +79,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
       5 s, and it may go on without waiting for the member's.
     * Behind them come frames: a length of 4 bytes, unsigned, big end first,
       which does not count itself, and then so many bytes. Each frame is one
-      message: a StreamSessionRequest from the client, the first with hello,
-      a StreamSessionResponse from the member.
+      message: a StreamSessionRequest from the client, the first with hello
+      and within 5 s, a StreamSessionResponse from the member.
     * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
       ends the stream with TOO_LARGE. A client takes frames of any length.
     * Who closes the connection, or its own half of it, ends the stream at
@@ -125,8 +125,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
           5 s, and it may go on without waiting for the member's.
         * Behind them come frames: a length of 4 bytes, unsigned, big end first,
           which does not count itself, and then so many bytes. Each frame is one
-          message: a StreamSessionRequest from the client, the first with hello,
-          a StreamSessionResponse from the member.
+          message: a StreamSessionRequest from the client, the first with hello
+          and within 5 s, a StreamSessionResponse from the member.
         * A frame from a client has at most 16 MiB (16777216 bytes); a longer one
           ends the stream with TOO_LARGE. A client takes frames of any length.
         * Who closes the connection, or its own half of it, ends the stream at
