@@ -40,6 +40,8 @@ ASK_AGAIN_S = 10.0
 """How old a list of members may get while no stream brings a newer one."""
 ASK_AT_ONCE_S: Final = 1.0
 """The same after an endpoint has failed."""
+STALE_S: Final = 1.0
+"""For so long others may still name a leader that has fallen silent."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -113,7 +115,9 @@ class Endpoints:
         self._has_news = False
         self._leader = 0
         self._failed: set[str] = set()
+        self._silent_s: dict[str, float] = {}
         self._turn = 0
+        self._asked = 0
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -163,21 +167,33 @@ class Endpoints:
         return True
 
     def redirect(self, leader: int, leader_address: str) -> None:
-        """Note who leads; 0 = nobody knows."""
+        """Note who leads; 0 = nobody knows.
+
+        A leader that has just fallen silent is not believed in: who names it has not
+        found out yet.
+        """
         if leader and leader_address:
             self.learn_members(Members({leader: leader_address}))
-        if leader != self._leader:
+        if leader != self._leader and not self._has_fallen_silent(leader):
             self._leader = leader
             self._failed.clear()
 
     def succeeded(self, address: str) -> None:
         """A stream is up here: all earlier failures are history."""
         self._failed.clear()
+        self._silent_s.pop(address, None)
         self._turn = self._own.index(address) if address in self._own else self._turn
 
-    def failed(self, address: str) -> None:
-        """Do not come back here before the others have been tried."""
+    def failed(self, address: str, *, is_silent: bool = False) -> None:
+        """Do not come back here before the others have been tried.
+
+        Args:
+            address: Where.
+            is_silent: Nothing came from there; it did not end anything by itself.
+        """
         self._failed.add(address)
+        if is_silent:
+            self._silent_s[address] = boottime_s()
         self._has_news = True
         if self._leader and self._node_ids.get(address) == self._leader:
             self._leader = 0
@@ -198,6 +214,23 @@ class Endpoints:
             if is_leader and address not in self._failed:
                 return address
         return self._any()
+
+    def is_led_from(self, address: str, leader: int) -> bool:
+        """Tell whether a leader, by its node id, is who was last met at an address."""
+        return self._node_ids.get(address) == leader
+
+    def another(self, than: str) -> str | None:
+        """Choose whom to ask beside one member, in turn; None = there is nobody."""
+        others = [address for address in self.known() if address != than]
+        self._asked += 1
+        return others[self._asked % len(others)] if others else None
+
+    def _has_fallen_silent(self, leader: int) -> bool:
+        now_s = boottime_s()
+        return any(
+            now_s - since_s < STALE_S and self._node_ids.get(address) == leader
+            for address, since_s in self._silent_s.items()
+        )
 
     def _toward_leader(self, leader: int) -> Target | None:
         for address in self._own:

@@ -60,6 +60,8 @@ class Pump:
         """When the member last gave a sign, or was last owed none."""
         self.has_served = False
         """Whether it has answered anything, so that a next attempt may be quick."""
+        self.is_given_up = False
+        """Whether the member owed an answer, and kept silent."""
         window.restart()
         for tag, subscription in subscriptions.items():
             self.begin(tag, subscription)
@@ -84,22 +86,32 @@ class Pump:
         self._control.append(cancel_message(tag))
         self.wake()
 
-    def look_for_silence(self, now_s: float, late_s: float) -> None:
+    def look_for_silence(self, now_s: float, late_s: float) -> bool:
         """Probe a member that owes an answer, and give a dead one up.
 
         Args:
             now_s: On the loop's clock.
             late_s: For how long this look was due: messages may wait to be taken.
+
+        Returns:
+            Whether it is doubtful that the member still leads.
         """
         self.alive_s = min(now_s, self.alive_s + late_s)
         silence_s = now_s - self.alive_s
         if not self._window.is_owed_an_answer():
             silence_s /= PATIENCE
         if silence_s > DEAD_AFTER_S:
-            self.stream.cut()
+            self.give_up()
         elif silence_s > PROBE_AFTER_S and not self.stream.is_read_only:
             self._control.append(keepalive_message(1))
             self.wake()
+            return True
+        return False
+
+    def give_up(self) -> None:
+        """Take the member for dead."""
+        self.is_given_up = True
+        self.stream.cut()
 
     def _next_message(self) -> bytes | None:
         message = self._window.next_message()

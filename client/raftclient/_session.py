@@ -78,6 +78,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = _NEVER_S
         self._is_upgrading = False
+        self._asking: asyncio.Task[None] | None = None
         self._redirects = 0
         self._task: Final = self._loop.create_task(self._run())
         self._task.add_done_callback(self._check_task)
@@ -171,6 +172,8 @@ class Session:
             self.held.lose(error)
         if self._timer is not None:
             self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         if self._pump is not None:
             self._pump.stream.cut()
         self._opened.set()
@@ -223,6 +226,9 @@ class Session:
             self._pump = pump
             try:
                 await pump.run()
+            except StreamEnded as ended:
+                ended.is_silent = pump.is_given_up
+                raise
             finally:
                 if pump.has_served:
                     backoff.reset()
@@ -282,7 +288,7 @@ class Session:
             self._redirects += 1
             if self._redirects <= REDIRECTS_AT_ONCE_MAX:
                 return 0.0
-        endpoints.failed(target.address)
+        endpoints.failed(target.address, is_silent=ended.is_silent)
         return backoff.next_s()
 
     # --- waking up ---------------------------------------------------------------
@@ -335,8 +341,27 @@ class Session:
         if not len(self.window) and not self._subscriptions:
             return
         self._arm(earliest_s)
-        if self._pump is not None:
-            self._pump.look_for_silence(now_s, late_s)
+        pump = self._pump
+        if pump is None or not pump.look_for_silence(now_s, late_s):
+            return
+        if self._asking is None or self._asking.done():
+            self._asking = self._loop.create_task(self._ask_who_leads(pump))
+
+    async def _ask_who_leads(self, pump: Pump) -> None:
+        """Leave a silent member if another one knows a new leader.
+
+        So an election is followed by how long it took, and not by how long a member
+        may be busy.
+        """
+        endpoints, address = self._shared.endpoints, pump.stream.address
+        other = endpoints.another(address)
+        if other is None:
+            return
+        leader = await self._shared.unary.ask_leader(other)
+        is_new = leader and not endpoints.is_led_from(address, leader)
+        if is_new and pump is self._pump:
+            endpoints.redirect(leader, "")
+            pump.give_up()
 
 
 def _too_late(call: Call) -> RaftError:

@@ -40,6 +40,7 @@ class StreamEnded(Exception):
         leader_address: As that member advertises it.
         node_id: Of the member that said so, 0 = unknown.
         is_of_dialect: It only has to be spoken to in another way.
+        is_silent: The member owed an answer, and nothing came.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class StreamEnded(Exception):
         self.leader_address = leader_address
         self.node_id = node_id
         self.is_of_dialect = is_of_dialect
+        self.is_silent = False
 
 
 class Stream(abc.ABC):
@@ -95,7 +97,9 @@ class Stream(abc.ABC):
             self._note_hello()
             self.cut()
             silence = Unavailable(f"{self.address} did not answer in {timeout_s:g} s")
-            raise StreamEnded(silence) from error
+            ended = StreamEnded(silence)
+            ended.is_silent = True
+            raise ended from error
         except StreamEnded:
             self._note_hello()
             raise

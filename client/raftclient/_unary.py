@@ -67,6 +67,8 @@ _FILES: Final = (
 )
 ATTEMPT_S_MAX: Final = 2.0
 """A member that keeps silent for so long is not waited for: another may answer."""
+LEADER_S_MAX: Final = 0.5
+"""How long one member is asked who leads, before it is another's turn."""
 
 
 def _methods() -> dict[str, tuple[str, type[Message]]]:
@@ -207,6 +209,14 @@ class Unary:
         request = cluster_pb2.ListMembersRequest()
         with contextlib.suppress(grpc.aio.AioRpcError, RaftError):
             await self.ask(self._endpoints.preferred(), request, ATTEMPT_S_MAX)
+
+    async def ask_leader(self, address: str) -> int:
+        """Return the node id of the leader that a member knows; 0 = none."""
+        request = cluster_pb2.ListMembersRequest()
+        with contextlib.suppress(grpc.aio.AioRpcError, RaftError):
+            answer = await self.ask(address, request, LEADER_S_MAX)
+            return int(answer.header.leader)
+        return 0
 
 
 def closed() -> RaftError:

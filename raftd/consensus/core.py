@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Core"]
 
+QUICK_CAMPAIGNS_MAX = 6
+"""Pre-votes and campaigns after a leader's end that wait little for their outcome."""
+
 
 class Core(View):
     """One node's share of Raft.
@@ -200,6 +203,7 @@ class Core(View):
         set_leader(s, None)
         s.election_elapsed = 0
         s.timeout_ticks = s.rng.randint(1, 2 * s.config.heartbeat_ticks)
+        s.quick_campaigns = QUICK_CAMPAIGNS_MAX
 
     def step_down(self) -> None:
         """Stop leading, in the same term, because this node is unfit (rule 14)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raftclient import _endpoints
 from raftclient._endpoints import Endpoints, Target, parse_endpoints
 from raftclient.errors import InvalidRequest
 
@@ -77,6 +78,43 @@ def test_a_leader_that_fails_is_not_insisted_on() -> None:
     endpoints.redirect(1, "")
     endpoints.failed("x:1")
     assert endpoints.pick() == Target("y:1")
+
+
+@pytest.mark.parametrize(
+    ("is_silent", "passed_s", "expected"),
+    [(True, 0.9, "y:1"), (True, 1.1, "x:1"), (False, 0.0, "x:1")],
+    ids=["silent just now", "silent before", "ended the stream"],
+)
+def test_a_leader_that_fell_silent_is_not_gone_back_to_on_old_word(
+    monkeypatch: pytest.MonkeyPatch, *, is_silent: bool, passed_s: float, expected: str
+) -> None:
+    """The others name it until they find out, and each try would take seconds."""
+    now_s = 100.0
+    monkeypatch.setattr(_endpoints, "boottime_s", lambda: now_s)
+    endpoints = Endpoints(["x:1", "y:1"])
+    endpoints.learn("x:1", 1, {})
+    endpoints.learn("y:1", 2, {})
+    endpoints.redirect(1, "")
+    endpoints.failed("x:1", is_silent=is_silent)
+    now_s += passed_s
+    endpoints.redirect(1, "x:1")
+    assert endpoints.pick() == Target(expected)
+
+
+def test_a_new_leader_is_gone_to_at_once() -> None:
+    endpoints = Endpoints(["x:1", "y:1"])
+    endpoints.learn("x:1", 1, {})
+    endpoints.learn("y:1", 2, {})
+    endpoints.redirect(1, "")
+    endpoints.failed("x:1", is_silent=True)
+    endpoints.redirect(2, "")
+    assert endpoints.pick() == Target("y:1")
+
+
+def test_others_are_asked_in_turn() -> None:
+    endpoints = Endpoints(["x:1", "y:1", "z:1"])
+    assert {endpoints.another("y:1") for _ in "ab"} == {"x:1", "z:1"}
+    assert Endpoints(["x:1"]).another("x:1") is None
 
 
 def test_unary_calls_go_to_the_leader_while_it_answers() -> None:

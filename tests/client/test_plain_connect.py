@@ -11,6 +11,7 @@ import pytest
 
 import raftclient
 from raftclient import Unavailable, _plain, aio
+from raftclient._dialects import Dialects
 from raftclient._stream import StreamEnded
 from raftclient._unary import Backoff
 from tests.client.fake_server import FakeCluster
@@ -302,6 +303,7 @@ async def test_a_member_that_was_away_is_found_again(
         return 0.001
 
     monkeypatch.setattr(Backoff, "next_s", next_s)
+    monkeypatch.setattr(Dialects, "is_plain", lambda *_: True)  # the peer is plain only
     with refusing() as port:
         client = aio.connect(f"127.0.0.1:{port}")
         reading = asyncio.create_task(client.get("a", timeout_s=20))

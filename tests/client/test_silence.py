@@ -17,9 +17,10 @@ def looks(patch: pytest.MonkeyPatch) -> asyncio.Event:
     has_looked = asyncio.Event()
     look = Pump.look_for_silence
 
-    def looked(pump: Pump, now_s: float, late_s: float) -> None:
-        look(pump, now_s, late_s)
+    def looked(pump: Pump, now_s: float, late_s: float) -> bool:
+        is_doubtful = look(pump, now_s, late_s)
         has_looked.set()
+        return is_doubtful
 
     patch.setattr(Pump, "look_for_silence", looked)
     return has_looked
@@ -34,6 +35,34 @@ async def test_a_member_that_falls_silent_is_given_up(three: FakeCluster) -> Non
         await client.put("b", "1", timeout_s=30)
     assert three.hellos[-1][0] == 2
     assert [each.number for each in three.state.applied] == [1, 2]
+
+
+async def test_who_falls_silent_is_left_as_soon_as_another_knows_a_new_leader(
+    three: FakeCluster,
+) -> None:
+    three.members_index = 1
+    async with aio.connect(three.endpoints) as client:
+        await client.put("a", "1")
+        three.nodes[1].is_mute = True
+        three.leader = 3
+        await client.put("b", "1", timeout_s=30)
+    assert [number for number, _ in three.hellos][-1] == 3
+    assert [each.number for each in three.state.applied] == [1, 2]
+
+
+async def test_who_falls_silent_is_waited_for_while_others_know_no_other_leader(
+    three: FakeCluster,
+) -> None:
+    three.members_index = 1
+    async with aio.connect(three.endpoints) as client:
+        await client.put("a", "1")
+        before, asked = len(three.hellos), three.nodes[2].unary_calls
+        three.nodes[1].is_mute = True
+        putting = asyncio.create_task(client.put("b", "1", timeout_s=30))
+        await three.until(lambda: len(asked) >= 2)
+        assert len(three.hellos) == before
+        three.leader = 2
+        await putting
 
 
 @BOTH
