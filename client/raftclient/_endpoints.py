@@ -215,10 +215,6 @@ class Endpoints:
                 return address
         return self._any()
 
-    def is_led_from(self, address: str, leader: int) -> bool:
-        """Tell whether a leader, by its node id, is who was last met at an address."""
-        return self._node_ids.get(address) == leader
-
     def another(self, than: str) -> str | None:
         """Choose whom to ask beside one member, in turn; None = there is nobody."""
         others = [address for address in self.known() if address != than]

@@ -79,6 +79,8 @@ class Session:
         self._timer_s = _NEVER_S
         self._is_upgrading = False
         self._asking: asyncio.Task[None] | None = None
+        self._led_by = 0
+        """Who led, by node id, when the stream began: it, or whom it relays to."""
         self._redirects = 0
         self._task: Final = self._loop.create_task(self._run())
         self._task.add_done_callback(self._check_task)
@@ -267,7 +269,8 @@ class Session:
         node_id = first.welcome.node_id or first.header.node_id
         endpoints.learn(target.address, node_id, {})
         endpoints.learn_members(members_of(first.welcome, first.header))
-        endpoints.redirect(first.header.leader, "")
+        self._led_by = first.header.leader
+        endpoints.redirect(self._led_by, "")
         endpoints.succeeded(target.address)
         self._shared.renewer.prefer(target.address)
         self._redirects = 0
@@ -353,13 +356,12 @@ class Session:
         So an election is followed by how long it took, and not by how long a member
         may be busy.
         """
-        endpoints, address = self._shared.endpoints, pump.stream.address
-        other = endpoints.another(address)
+        endpoints = self._shared.endpoints
+        other = endpoints.another(pump.stream.address)
         if other is None:
             return
         leader = await self._shared.unary.ask_leader(other)
-        is_new = leader and not endpoints.is_led_from(address, leader)
-        if is_new and pump is self._pump:
+        if leader and leader != self._led_by and pump is self._pump:
             endpoints.redirect(leader, "")
             pump.give_up()
 

@@ -65,6 +65,27 @@ async def test_who_falls_silent_is_waited_for_while_others_know_no_other_leader(
         await putting
 
 
+async def test_who_relays_to_the_leader_that_others_know_is_waited_for(
+    three: FakeCluster,
+) -> None:
+    three.members_index = 1
+    three.leader = 3
+    three.advertised[3] = "127.0.0.1:1"
+    one, two = three.nodes[1], three.nodes[2]
+    async with aio.connect(f"{one.address},{two.address}") as client:
+        await client.put("a", "1")
+        number, hello = three.hellos[-1]
+        assert hello.relay
+        relaying, other = (one, two) if number == 1 else (two, one)
+        relaying.is_mute = True
+        putting = asyncio.create_task(client.put("b", "1", timeout_s=30))
+        asked = other.unary_calls
+        await three.until(lambda: len(asked) >= 2)
+        assert three.hellos[-1] == (number, hello)
+        three.leader = other.node_id
+        await putting
+
+
 @BOTH
 @pytest.mark.usefixtures("_impatient")
 async def test_who_stood_still_does_not_take_the_member_for_dead(
