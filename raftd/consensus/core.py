@@ -59,9 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Core"]
 
-QUICK_CAMPAIGNS_MAX = 6
-"""Pre-votes and campaigns after a leader's end that wait little for their outcome."""
-
 
 class Core(View):
     """One node's share of Raft.
@@ -203,7 +200,6 @@ class Core(View):
         set_leader(s, None)
         s.election_elapsed = 0
         s.timeout_ticks = s.rng.randint(1, 2 * s.config.heartbeat_ticks)
-        s.quick_campaigns = QUICK_CAMPAIGNS_MAX
 
     def step_down(self) -> None:
         """Stop leading, in the same term, because this node is unfit (rule 14)."""

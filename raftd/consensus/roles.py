@@ -71,8 +71,6 @@ def become_leader(s: State) -> None:
 
 def set_leader(s: State, leader: NodeId | None) -> None:
     """Note who leads; reads asked of anybody else are lost."""
-    if leader is not None:
-        s.quick_campaigns = 0
     if leader == s.leader:
         return
     s.leader = leader

@@ -96,7 +96,6 @@ class State:
         "peers",
         "pending_change_index",
         "progress",
-        "quick_campaigns",
         "reads",
         "rng",
         "role",
@@ -145,8 +144,6 @@ class State:
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
         self.timeout_ticks = 0
-        #: So many of the next campaigns or pre-votes are given up soon.
-        self.quick_campaigns = 0
         self.redraw_timeout()
         self.clear_leadership()
         self.reads = ReadState(rng.getrandbits(32))

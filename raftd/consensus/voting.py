@@ -68,7 +68,6 @@ def campaign(s: State, *, is_transfer: bool = False) -> None:
     """Stand for election: ask first, unless the leader itself said to go ahead."""
     if s.config.pre_vote and not is_transfer:
         become_pre_candidate(s)
-        _hurry(s)
         term = Term(s.term + 1)
         last, last_term = s.log.last_index, s.log.last_term
         for peer in _voting_peers(s):
@@ -80,21 +79,9 @@ def campaign(s: State, *, is_transfer: bool = False) -> None:
 
 def _campaign_for_real(s: State, *, is_transfer: bool) -> None:
     become_candidate(s)
-    _hurry(s)
     last, last_term = s.log.last_index, s.log.last_term
     for peer in _voting_peers(s):
         s.out.guarded.append(Vote(s.id, peer, s.term, last, last_term, is_transfer))
-
-
-def _hurry(s: State) -> None:
-    """Come again soon if the leader is known to be gone, a few times.
-
-    All that learnt it together stand together, and may take each other's votes.
-    """
-    if s.quick_campaigns:
-        s.quick_campaigns -= 1
-        heartbeat = s.config.heartbeat_ticks
-        s.timeout_ticks = s.rng.randint(heartbeat, 3 * heartbeat)
 
 
 def _voting_peers(s: State) -> list[NodeId]:
