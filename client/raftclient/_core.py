@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftclient import _drain
 from raftclient._keepalive import KEEPER
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Core"]
 
+T = TypeVar("T")
+
 
 class Core:
     """The engine of one client, on the loop that made it."""
@@ -53,7 +55,7 @@ class Core:
         self._waiting: Session | None = None
         self._sides: list[Session] = []
         self._watching: dict[Subscription, tuple[Session, int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._holding: set[Held] = set()
         self._watched: set[Held] = set()
         self._draining: dict[Call, None] = {}
@@ -202,7 +204,7 @@ class Core:
 
     # --- tasks of the client's own -----------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something that this client owns and ends when it is closed."""
         task = self.loop.create_task(work)
         self._tasks.add(task)

@@ -236,8 +236,7 @@ class _Connection(asyncio.Protocol):
 
     def _take_frames(self) -> None:
         buffer, start = self._buffer, 0
-        # Nothing is taken from behind what was no message.
-        while len(buffer) - start >= _LENGTH.size and not self.is_over:
+        while len(buffer) - start >= _LENGTH.size:
             end = start + _LENGTH.size + _length_of(buffer, start)[0]
             if len(buffer) < end:
                 break
@@ -246,7 +245,7 @@ class _Connection(asyncio.Protocol):
         del buffer[:start]
 
     def _take(self, body: bytes) -> None:
-        if self.is_over:
+        if self.is_over:  # nothing is taken from behind what was no message
             return
         try:
             self._take_in(_parse(body))

@@ -60,15 +60,18 @@ class Pump:
         """When the member last gave a sign, or was last owed none."""
         self.has_served = False
         """Whether it has answered anything, so that a next attempt may be quick."""
-        self.is_given_up = False
-        """Whether the member owed an answer, and kept silent."""
+        self._is_given_up = False
         window.restart()
         for tag, subscription in subscriptions.items():
             self.begin(tag, subscription)
 
     async def run(self) -> None:
         """Carry messages until the stream ends; raises ``StreamEnded``."""
-        await self.stream.carry(self._take_message, self._next_message)
+        try:
+            await self.stream.carry(self._take_message, self._next_message)
+        except StreamEnded as ended:
+            ended.is_silent = self._is_given_up
+            raise
 
     def wake(self) -> None:
         """There is something to send."""
@@ -110,7 +113,7 @@ class Pump:
 
     def give_up(self) -> None:
         """Take the member for dead."""
-        self.is_given_up = True
+        self._is_given_up = True
         self.stream.cut()
 
     def _next_message(self) -> bytes | None:

@@ -55,6 +55,8 @@ PULSE_S: Final = 0.25
 """How often silence is looked at while something is awaited."""
 REDIRECTS_AT_ONCE_MAX: Final = 3
 CLOSE_S: Final = 1.0
+LEADER_S_MAX: Final = 0.5
+"""How long one member is asked who leads, before it is another's turn."""
 _NEVER_S: Final = float("inf")
 
 
@@ -228,9 +230,6 @@ class Session:
             self._pump = pump
             try:
                 await pump.run()
-            except StreamEnded as ended:
-                ended.is_silent = pump.is_given_up
-                raise
             finally:
                 if pump.has_served:
                     backoff.reset()
@@ -360,7 +359,7 @@ class Session:
         other = endpoints.another(pump.stream.address)
         if other is None:
             return
-        leader = await self._shared.unary.ask_leader(other)
+        leader = await self._shared.unary.ask_members(other, LEADER_S_MAX)
         if leader and leader != self._led_by and pump is self._pump:
             endpoints.redirect(leader, "")
             pump.give_up()

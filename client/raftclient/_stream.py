@@ -52,6 +52,7 @@ class StreamEnded(Exception):
         leader_address: str = "",
         node_id: int = 0,
         is_of_dialect: bool = False,
+        is_silent: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -60,7 +61,7 @@ class StreamEnded(Exception):
         self.leader_address = leader_address
         self.node_id = node_id
         self.is_of_dialect = is_of_dialect
-        self.is_silent = False
+        self.is_silent = is_silent
 
 
 class Stream(abc.ABC):
@@ -97,9 +98,7 @@ class Stream(abc.ABC):
             self._note_hello()
             self.cut()
             silence = Unavailable(f"{self.address} did not answer in {timeout_s:g} s")
-            ended = StreamEnded(silence)
-            ended.is_silent = True
-            raise ended from error
+            raise StreamEnded(silence, is_silent=True) from error
         except StreamEnded:
             self._note_hello()
             raise

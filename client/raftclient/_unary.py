@@ -67,8 +67,6 @@ _FILES: Final = (
 )
 ATTEMPT_S_MAX: Final = 2.0
 """A member that keeps silent for so long is not waited for: another may answer."""
-LEADER_S_MAX: Final = 0.5
-"""How long one member is asked who leads, before it is another's turn."""
 
 
 def _methods() -> dict[str, tuple[str, type[Message]]]:
@@ -204,17 +202,22 @@ class Unary:
             self._endpoints.learn_members(members_of(response, response.header))
         return response
 
-    async def ask_members(self) -> None:
-        """Learn who the members are, if one answers; else another time."""
-        request = cluster_pb2.ListMembersRequest()
-        with contextlib.suppress(grpc.aio.AioRpcError, RaftError):
-            await self.ask(self._endpoints.preferred(), request, ATTEMPT_S_MAX)
+    async def ask_members(
+        self, address: str | None = None, timeout_s: float = ATTEMPT_S_MAX
+    ) -> int:
+        """Learn who the members are, if one answers; else another time.
 
-    async def ask_leader(self, address: str) -> int:
-        """Return the node id of the leader that a member knows; 0 = none."""
+        Args:
+            address: Whom to ask; None = who deserves it most.
+            timeout_s: How long to wait.
+
+        Returns:
+            The node id of the leader that it knows; 0 = none, or no answer.
+        """
         request = cluster_pb2.ListMembersRequest()
+        asked = address or self._endpoints.preferred()
         with contextlib.suppress(grpc.aio.AioRpcError, RaftError):
-            answer = await self.ask(address, request, LEADER_S_MAX)
+            answer = await self.ask(asked, request, timeout_s)
             return int(answer.header.leader)
         return 0
 

@@ -2,7 +2,7 @@
 
 The bytes go through as they are, both ways; only the hello is changed, so that a
 stream is relayed once at most. The leader is dialled at the address that clients use,
-which members reach too: no second protocol carries a stream.
+which members reach too, through gRPC whatever the client came by.
 
 Source: DESIGN.md section 7.
 """

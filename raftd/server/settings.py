@@ -116,7 +116,7 @@ class Settings:
     )
     client_listen: Address = field(
         default=Address("127.0.0.1", 7400),
-        metadata=_option(HostPort(0), "address for clients (gRPC)"),
+        metadata=_option(HostPort(0), "address for clients (gRPC and plain streams)"),
     )
     peer_listen: Address = field(
         default=Address("127.0.0.1", 7401),

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from raftd.api.registry import service_names
-from raftd.api.server import ApiServer, ListenFailed
+from raftd.api.server import ApiServer
 from raftpb.v1 import kv_pb2
 from tests.api.clients import Stubs
 from tests.api.solo_node import SoloNode
@@ -27,20 +27,6 @@ async def health_of(stubs: Stubs, service: str = "") -> int:
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     status: int = answer.status
     return status
-
-
-async def test_a_port_in_use_is_one_clear_error(
-    server: ApiServer, node: SoloNode
-) -> None:
-    address = f"127.0.0.1:{server.port}"
-    second = ApiServer(node, address)
-    with pytest.raises(ListenFailed) as caught:
-        await second.start()
-    assert str(caught.value) == (
-        f"cannot listen for clients on {address}: the port is in use or the address is"
-        " not this machine's"
-    )
-    await second.stop(0)
 
 
 async def test_port_0_is_any_free_port(server: ApiServer) -> None:
