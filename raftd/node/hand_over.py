@@ -15,7 +15,12 @@ from typing import Final, Protocol
 from raftd.consensus.core import Core
 from raftd.consensus.types import NodeId, Role
 from raftd.node.member_sight import Sight
-from raftd.node.refusals import DEADLINE_UNKNOWN, HANDING_OVER, not_leader
+from raftd.node.refusals import (
+    DEADLINE_NOT_PROPOSED,
+    DEADLINE_UNKNOWN,
+    HANDING_OVER,
+    not_leader,
+)
 from raftd.node.replica import Replica
 from raftd.statemachine.schema.base import Reason, Refusal
 
@@ -57,6 +62,7 @@ class HandOver:
         sight: Callable[[], Sight],
         wake: Callable[[], None],
         pause: Callable[[], Awaitable[None]],
+        meet: Callable[[], Awaitable[None]],
     ) -> None:
         """Hand over from a replica.
 
@@ -66,15 +72,33 @@ class HandOver:
             sight: Says who is in touch.
             wake: Has the replica take a turn soon.
             pause: Waits for a change, or a moment.
+            meet: Lets a new leader hear of the others.
         """
         self._replica: Final = replica
         self._peers: Final = peers
         self._sight: Final = sight
         self._wake: Final = wake
         self._pause: Final = pause
+        self._meet: Final = meet
 
     async def transfer(self, to: int | None, timeout_s: float) -> int | Refusal:
         """Hand leadership over, as the leader, and wait until the other leads."""
+        own_id = self._replica.core.node_id
+        is_begun = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                if to != own_id:
+                    await self._meet()
+                target = self._begin(to)
+                if isinstance(target, Refusal) or target == own_id:
+                    return target
+                is_begun = True
+                return await self._taken_over(target)
+        except TimeoutError:
+            return DEADLINE_UNKNOWN if is_begun else DEADLINE_NOT_PROPOSED
+
+    def _begin(self, to: int | None) -> int | Refusal:
+        """Ask another to take over; returns who, or this leader if it need not be."""
         core = self._replica.core
         if not self._replica.may_propose or core.role is not Role.LEADER:
             return not_leader(core.leader)
@@ -88,11 +112,7 @@ class HandOver:
             return HANDING_OVER
         _logger.info("transfer to=%d", target)
         self._wake()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._taken_over(target)
-        except TimeoutError:
-            return DEADLINE_UNKNOWN
+        return target
 
     def _heir(self) -> int:
         """Return who leads best; 0 if there is nobody."""

@@ -5,8 +5,10 @@ who is in touch and at how far the learners are; what is due becomes one change 
 time. What operators ask for waits for the end of a change that is under way; a bounded
 number may wait, and what is due goes out beside it.
 
-Rules: a learner is promoted when it follows the log with less than one election timeout
-of delay, its incarnation is bound, and a majority of the new voters is in touch.
+Rules: in a leader's first election timeout nobody is told to be out of reach: it may
+only not have been heard yet. A learner is promoted when it follows the log with less
+than one election timeout of delay, its incarnation is bound, and a majority of the new
+voters is in touch.
 
 Source: RELIABILITY.md rules 12, 39-46 and 54.
 """
@@ -127,11 +129,17 @@ class Members:
         self._telling: tuple[tuple[int, ...], int] | None = None
         self._own: Final = own
         self._look_s: Final = settings.election_ms / 1000 / _LOOKS_PER_ELECTION
+        self._meet_ticks: Final = settings.election_ms // settings.tick_ms
         self._lasts: Final[deque[int]] = deque(maxlen=_LOOKS_PER_ELECTION + 1)
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
         self.hand_over: Final = HandOver(
-            replica, peers, sight=self.sight, wake=wake, pause=self._pause
+            replica,
+            peers,
+            sight=self.sight,
+            wake=wake,
+            pause=self._pause,
+            meet=self._meet,
         )
 
     def start(self) -> None:
@@ -258,6 +266,7 @@ class Members:
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
+                await self._meet()
                 if not await self._is_free(timeout_s / 2):
                     return PENDING
                 planned = self._begin(wish)
@@ -282,6 +291,17 @@ class Members:
         except TimeoutError:
             return False
         return True
+
+    async def _meet(self) -> None:
+        """Wait for who is not in touch, while this leader has only just begun.
+
+        It has heard of nobody then: who is silent has had no time to say anything.
+        """
+        core = self._replica.core
+        while self._is_leading() and core.role_ticks < self._meet_ticks:
+            if self.sight().live.issuperset(self.roster.membership.voters):
+                return
+            await self._pause()
 
     def _is_busy(self) -> bool:
         return self._replica.core.has_pending_change

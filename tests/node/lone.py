@@ -7,10 +7,15 @@ from collections.abc import Sequence
 
 from raftd.consensus.config import Config
 from raftd.consensus.core import Core
-from raftd.consensus.messages import Message
+from raftd.consensus.messages import (
+    AppendReply,
+    Message,
+    PreVoteReply,
+    VoteReply,
+)
 from raftd.consensus.ready import SoftState, Write
 from raftd.consensus.state import Persisted
-from raftd.consensus.types import Membership, NodeId
+from raftd.consensus.types import Membership, NodeId, Role, Term
 from raftd.node.replica import Replica
 from raftd.node.roster import Roster
 from raftd.node.service import Answered
@@ -120,6 +125,31 @@ class Lone:
         while not self.replica.may_propose:
             self.tick()
             self.settle()
+
+    def win(self, other: int) -> None:
+        """Tick until this member leads, by the votes of one of the others."""
+        one, two = self.core.node_id, NodeId(other)
+        while self.core.role is not Role.LEADER:
+            self.tick()
+            self.settle()
+            term = self.core.term
+            if self.core.role is Role.PRE_CANDIDATE:
+                self.hear(PreVoteReply(two, one, Term(term + 1), True))
+            elif self.core.role is Role.CANDIDATE:
+                self.hear(VoteReply(two, one, term, True))
+
+    def follow(self, other: int) -> None:
+        """Have another follow the log to its end."""
+        core = self.core
+        reply = AppendReply(
+            NodeId(other), core.node_id, core.term, True, core.last_index
+        )
+        self.hear(reply)
+
+    def hear(self, message: Message) -> None:
+        """Take in a message, and carry out what comes of it."""
+        self.replica.step([message])
+        self.settle()
 
     def tick(self, count: int = 1) -> None:
         """Let time pass, with nothing carried out."""

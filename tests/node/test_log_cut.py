@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from raftd.consensus.messages import AppendReply, PreVoteReply, VoteReply
 from raftd.consensus.progress import ProgressState
-from raftd.consensus.types import Index, NodeId, Role, Term
+from raftd.consensus.types import Index, NodeId
 from raftd.consensus.view import FollowerView
 from raftd.node.log_cut import LogCut
 from raftd.node.settings import ReplicaSettings
@@ -100,22 +99,13 @@ def test_the_bytes_are_counted_from_any_entry_and_forgotten_with_the_log() -> No
 def test_a_mark_cuts_nothing_that_is_not_committed_even_if_nobody_counts() -> None:
     lone = Lone(1, 2, 3, settings=ReplicaSettings(log_keep_bytes=0))
     core, replica = lone.core, lone.replica
-    one, two = NodeId(1), NodeId(2)
-    while core.role is not Role.LEADER:
-        lone.tick()
-        lone.settle()
-        if core.role is Role.PRE_CANDIDATE:
-            replica.step([PreVoteReply(two, one, Term(core.term + 1), True)])
-        elif core.role is Role.CANDIDATE:
-            replica.step([VoteReply(two, one, core.term, True)])
-        lone.settle()
+    lone.win(2)
     for key in (b"", b"a", b"b", b"c"):
         if key:
             lone.submit(PutKey(key, b"v"), Inbox())
             lone.settle()
         if key != b"c":
-            replica.step([AppendReply(two, one, core.term, True, core.last_index)])
-            lone.settle()
+            lone.follow(2)
     assert core.durable_index == core.commit_index + 1
     replica.mark_beyond(core.commit_index)
     mark = replica.marks.due(replica.monotonic_ms)
