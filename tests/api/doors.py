@@ -120,7 +120,7 @@ async def session_on(
         session_id=opened.session, session_key=KEY, relay=relay
     )
     async with (
-        asyncio.timeout(15),
+        asyncio.timeout(60),
         await Wire.dial(port, receives_bytes=receives_bytes) as wire,
     ):
         await wire.greet()

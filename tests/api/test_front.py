@@ -28,6 +28,7 @@ from tests.api.doors import (
 from tests.api.middle import Middle
 from tests.api.solo_node import SoloNode
 from tests.api.wire import GREETING, Wire, turns
+from tests.timers import Timers
 
 TLS: Final = bytes.fromhex("16030100c8010000c40303") + bytes(range(194))
 
@@ -137,7 +138,7 @@ async def test_who_does_not_say_what_it_speaks_is_hung_up_on(
 async def test_who_has_said_it_may_be_silent(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "TELL_S_MAX", 0.05)
+    timers = Timers(monkeypatch, "raftd.api.front.TELL_S_MAX")
     async with (
         asyncio.timeout(20),
         await Wire.dial(server.port) as plain,
@@ -147,6 +148,7 @@ async def test_who_has_said_it_may_be_silent(
         await piped.write(HTTP_2)
         await piped.read(9)
         async with await Wire.dial(server.port) as silent:
+            await timers.go_off(3)
             assert await silent.read_rest() == b"", "their time is over, too"
         await plain.write(HELLO)
         assert (await plain.answer()).welcome.node_id == 1

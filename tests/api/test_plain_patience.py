@@ -23,6 +23,7 @@ from raftpb.v1 import sessions_pb2
 from tests.api.doors import GET, HELLO, get, put, said, served, session_on
 from tests.api.solo_node import SoloNode
 from tests.api.wire import Wire, framed, turns
+from tests.timers import Timers
 
 ACKNOWLEDGED = sessions_pb2.StreamSessionRequest(acknowledged=1).SerializeToString()
 RENEWAL = framed(sessions_pb2.StreamSessionRequest(keepalive=True, keepalive_id=7))
@@ -40,13 +41,14 @@ async def test_who_greets_and_says_no_more_is_hung_up_on(
 async def test_who_has_said_hello_may_be_silent(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "HELLO_S_MAX", 0.05)
+    timers = Timers(monkeypatch, "raftd.api.plain.HELLO_S_MAX")
     async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
         await wire.greet()
         await wire.write(HELLO)
         await wire.answer()
         async with await Wire.dial(server.port) as silent:
             await silent.greet()
+            await timers.go_off(2)
             assert await silent.read_rest() == b"", "their time is over, too"
         await wire.write(GET)
         assert [reply.tag for reply in (await wire.answer()).replies] == [5]
@@ -56,8 +58,9 @@ async def test_the_oldest_of_too_many_that_say_nothing_goes(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(front, "VISITORS_MAX", 2)
+    monkeypatch.setattr(front, "TELL_S_MAX", 600.0)
     async with (
-        asyncio.timeout(4),
+        asyncio.timeout(60),
         await Wire.dial(server.port) as first,
         await Wire.dial(server.port) as second,
         await Wire.dial(server.port) as third,

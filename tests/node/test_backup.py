@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from raftd.node import backup as backup_module
 from raftd.node.errors import BackupBroken
 from raftd.node.node import Node
 from raftd.node.roster import decode_roster
@@ -19,6 +18,7 @@ from raftd.statemachine.schema.base import Reason, Refusal
 from raftd.statemachine.schema.kv import KeyPut, PutKey
 from raftd.storage.backup_file import BackupHeader, BackupReader
 from tests.node.cluster import Cluster
+from tests.timers import Timers
 
 _LATER = {"checkpoint_interval_ms": 86_400_000}
 """No mark comes by itself while a test runs."""
@@ -206,14 +206,16 @@ async def test_those_beyond_the_bound_wait_and_those_behind_them_are_refused(
 async def test_one_that_nobody_takes_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup_module, "_IDLE_S", 0.05)
+    timers = Timers(monkeypatch, "raftd.node.backup._IDLE_S")
     async with Cluster(tmp_path, size=1, **_LATER) as cluster:
         node = await cluster.leader()
         await _put(node, b"k", b"v" * 1_000_000)
         stalled, never_begun = await _begin(node), await _begin(node)
         await anext(stalled)
         # Both hold the room that this one needs.
-        assert sum([len(piece) async for piece in await _begin(node)]) > 1_000_000
+        next_one = asyncio.create_task(_begin(node))
+        await timers.go_off(2)
+        assert sum([len(piece) async for piece in await next_one]) > 1_000_000
         with pytest.raises(BackupBroken, match=r"nobody took its bytes for"):
             async for _ in stalled:
                 pass
