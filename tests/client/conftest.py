@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from raftclient import _pump, _session, aio
+from raftclient import _pump, _session, aio, reservations
+from raftclient._keepalive import Keeper
 from tests.client.fake_server import FakeCluster
 
 
@@ -24,6 +25,13 @@ def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if "_impatient" not in request.fixturenames:
         monkeypatch.setattr(_pump, "DEAD_AFTER_S", 60.0)
         monkeypatch.setattr(_session, "HELLO_S", 60.0)
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renew what is held often, though its ttl is long beside any stall of ours."""
+    monkeypatch.setattr(Keeper.add, "__kwdefaults__", {"per_ttl": 100})
+    monkeypatch.setattr(reservations, "EXTENSIONS_PER_RESERVATION", 100)
 
 
 @pytest.fixture

@@ -182,7 +182,9 @@ class FakeNode:
             state.renewals.append(request.lease_id)
             state.changed.notify_all()
             session = state.sessions.get(request.lease_id)
-            ttl_ms = session.ttl_ms if session is not None else 1000
+            ttl_ms = state.leases.get(request.lease_id, 0)
+            if session is not None:
+                ttl_ms = session.ttl_ms
             if session is not None and session.is_closed:
                 abort(context, refusal("SESSION_EXPIRED"))
             return leases_pb2.KeepAliveLeaseResponse(

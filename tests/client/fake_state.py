@@ -71,6 +71,8 @@ class FakeState:
         self.sessions: dict[int, FakeSession] = {}
         self.applied: list[Applied] = []
         self.keys: dict[bytes, bytes] = {}
+        self.leases: dict[int, int] = {}
+        """The ttl, in milliseconds, of each that was granted."""
         self.renewals: list[int] = []
         self.extensions: list[int] = []
         self.renews = True
@@ -188,6 +190,7 @@ class FakeState:
             case "grant_lease":
                 reply.grant_lease.lease_id = self.revision
                 reply.grant_lease.ttl_ms = body.ttl_ms
+                self.leases[self.revision] = body.ttl_ms
             case "campaign":
                 reply.campaign.epoch = self.revision
             case _:

@@ -60,14 +60,20 @@ class FakeStream:
             message.end.leader = leader
             message.end.leader_address = self.node.cluster.advertised.get(leader, "")
             self.send(message)
-        self.is_open = False
+        self._note_end()
         self._out.put(None)
 
     def cut(self) -> None:
         """Break the stream, without a word."""
-        self.is_open = False
+        self._note_end()
         self._hang_up()
         self._out.put(None)
+
+    def _note_end(self) -> None:
+        """Take nothing more, and have it known."""
+        with self.state.changed:
+            self.is_open = False
+            self.state.changed.notify_all()
 
     def take(self, message: sessions_pb2.StreamSessionRequest) -> None:
         """Take one message of the client."""

@@ -11,6 +11,7 @@ from raftclient._dialects import ASK_AGAIN_S, Dialects
 from raftclient._plain import GREETING
 from raftclient._stream import StreamEnded
 from raftclient._unary import Backoff
+from tests.client.deadlines import Deadlines, fly
 from tests.client.fake_server import FakeCluster, FakeNode
 from tests.client.fake_state import Act
 from tests.client.peer import HELLO, listening, some_turns, stream_to
@@ -22,13 +23,6 @@ def older(cluster: FakeCluster) -> FakeNode:
     node = cluster.nodes[1]
     node.door.knows_plain = False
     return node
-
-
-def fly(by_s: float) -> None:
-    """Let so much of this test's time be over at once."""
-    loop = asyncio.get_running_loop()
-    time = loop.time
-    loop.time = lambda: time() + by_s  # type: ignore[method-assign]  # of this loop
 
 
 class Clock:
@@ -147,14 +141,18 @@ async def test_each_member_is_spoken_to_in_its_own_way(three: FakeCluster) -> No
     assert [each.number for each in three.state.applied] == [1, 2, 3]
 
 
-async def test_who_answers_in_yet_other_words_is_given_up_in_a_sentence() -> None:
+async def test_who_answers_in_yet_other_words_is_given_up_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Such as a web server at a wrong port: it is neither."""
+    deadlines = Deadlines(monkeypatch)
     async with listening() as peer, aio.connect(peer.address) as client:
-        reading = asyncio.create_task(client.get("a", timeout_s=0.5))
+        reading = asyncio.create_task(client.get("a"))
         line = await peer.line()
         await line.hello()
         line.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         assert await line.hear_all() == b""
+        deadlines.pass_now()
         with pytest.raises(Unavailable):
             await reading
 

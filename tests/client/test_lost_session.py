@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from raftclient import LeaseLost, OutcomeUnknown, aio
+from tests.client.deadlines import fly
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act
 from tests.workload.tap import TappedClient, noting
@@ -50,8 +51,7 @@ async def test_a_full_disk_says_nothing_of_a_write_before_the_end(
 ) -> None:
     await client.put("a", "1")
     cluster.state.behave = lambda request: Act.HOLD
-    timeout_s = 5.0 if is_room_made else 0.5
-    waiting = asyncio.create_task(client.put("b", "2", timeout_s=timeout_s))
+    waiting = asyncio.create_task(client.put("b", "2", timeout_s=60))
     await cluster.until(lambda: cluster.held)
     with cluster.state.changed:
         stream, request = cluster.held.pop()
@@ -64,6 +64,7 @@ async def test_a_full_disk_says_nothing_of_a_write_before_the_end(
         cluster.state.full_keys.clear()
         await waiting
     else:
+        fly(60)
         with pytest.raises(OutcomeUnknown):
             await waiting
     assert [body.key for body in cluster.state.of_kind("put_key")] == [b"a", b"b"]

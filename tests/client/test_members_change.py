@@ -194,9 +194,10 @@ async def test_unary_calls_alone_learn_who_the_members_are(
         assert (await client.status()).node_id == 2
 
 
+@pytest.mark.usefixtures("_often")
 async def test_renewals_go_to_members_that_came_later(cluster: FakeCluster) -> None:
     first = cluster.nodes[1]
-    async with aio.connect(first.address, ttl_s=3, timeout_s=30) as client:
+    async with aio.connect(first.address, ttl_s=20, timeout_s=30) as client:
         session = await client.session()
         cluster.add()
         cluster.leader = 2
@@ -208,6 +209,7 @@ async def test_renewals_go_to_members_that_came_later(cluster: FakeCluster) -> N
         session.check()
 
 
+@pytest.mark.usefixtures("_often")
 async def test_renewals_alone_learn_who_the_members_are(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +218,7 @@ async def test_renewals_alone_learn_who_the_members_are(
     cluster.advertised = {1: first.address}
     known = Known(monkeypatch, first.address, second.address)
     monkeypatch.setattr(_endpoints, "ASK_AGAIN_S", 0.0)
-    async with aio.connect(first.address, ttl_s=2, timeout_s=30) as client:
+    async with aio.connect(first.address, ttl_s=20, timeout_s=30) as client:
         await client.put("first", "1")
         cluster.cut_streams()
         cluster.advertised = {1: first.address, 2: second.address}

@@ -15,7 +15,7 @@ from raftpb.v1.sessions_pb2 import StreamRequest
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act, Behave, refusal
 
-KEPT_MS = 2400
+KEPT_MS = 20_000
 """Of a reservation that must not be lost: long beside any moment of standing still."""
 
 
@@ -99,6 +99,7 @@ async def test_no_more_jobs_are_fetched_than_handlers_are_free(
     assert most == 3
 
 
+@pytest.mark.usefixtures("_often")
 async def test_a_long_job_is_extended_though_the_handler_blocks_the_loop(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
@@ -131,6 +132,7 @@ async def test_a_lost_reservation_cancels_the_handler_and_says_nothing(
     assert kinds == {"reserve_jobs"}
 
 
+@pytest.mark.usefixtures("_often")
 async def test_a_cancelled_job_is_stopped_and_confirmed(
     cluster: FakeCluster, client: aio.Client
 ) -> None:
