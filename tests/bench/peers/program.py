@@ -8,6 +8,7 @@ processes then. What it did must be found on the servers, or there is no figure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,7 +133,9 @@ class Program:
         cpu_s: list[dict[str, float]] = []
 
         def sample() -> None:
-            cpu_s.append({role: read_cpu_s(pid) for role, pid in named.items()})
+            # Who has ended has no figure, and is told of by what comes next.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                cpu_s.append({role: read_cpu_s(pid) for role, pid in named.items()})
 
         done = await self.ask(order, begin=sample, end=sample)
         return run_of(order, done, cpu_s)

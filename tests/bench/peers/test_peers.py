@@ -103,6 +103,13 @@ async def test_a_program_that_ends_says_why(program: Program) -> None:
         await program.run(_order("begin+exit"), {})
 
 
+async def test_a_server_that_is_gone_leaves_no_figure(program: Program) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    with pytest.raises(PeerFailed, match="time was not told"):
+        await program.run(_order("begin+end+done"), {"server": gone.pid})
+
+
 async def _seen(servers: Servers, name: str, what: str) -> None:
     async def ask() -> bool | None:
         return what in servers.tail(name) or None
