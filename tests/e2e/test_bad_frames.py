@@ -18,7 +18,7 @@ import pytest
 import raftclient
 from cluster.processes import Processes
 from raftd.transport.frames import Call, Hello, Messages, encode
-from tests.e2e.tools import eventually, status_of
+from tests.e2e.tools import eventually, told_by
 from tests.ports import HOST
 
 pytestmark = pytest.mark.e2e
@@ -102,9 +102,7 @@ def check_serving(lone: Processes, client: raftclient.Client) -> None:
     before = client.incr("served")
     with raftclient.connect(lone.endpoints, timeout_s=PATIENCE_S) as fresh:
         assert fresh.incr("served") == before + 1
-    status = status_of(lone, 1)
-    assert status is not None
-    assert not status.trouble
+    assert not told_by(lone, 1).trouble
     eventually(lambda: says_ready(lone), "it says ready")
     with connect(lone.peer_ports[0]) as connection:
         connection.sendall(encode(STRANGER))

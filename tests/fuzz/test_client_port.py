@@ -30,7 +30,7 @@ from tests.fuzz.profiles import fuzzed
 from tests.fuzz.protos import KEY, messages_of
 from tests.fuzz.test_api import START, check_reason
 
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 60.0
 HELLOS: Final = st.sampled_from(
     [
         sessions_pb2.StreamHello(session_id=2, session_key=KEY),
