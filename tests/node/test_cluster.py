@@ -241,8 +241,9 @@ async def test_a_blank_disk_under_a_known_name_stops_with_one_sentence(
 async def test_a_lease_outlives_a_leader_change_and_then_ends(tmp_path: Path) -> None:
     async with Cluster(tmp_path) as cluster:
         leader = await cluster.leader()
+        # Long beside a leader's stop and the election, on a machine that is busy.
         opened = await leader.write(
-            WriteCall(command=OpenSession(hash_key(_KEY), 1000, "me")), 10
+            WriteCall(command=OpenSession(hash_key(_KEY), 4000, "me")), 10
         )
         assert isinstance(opened.answer, SessionOpened)
         session = opened.answer.session

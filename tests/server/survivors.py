@@ -29,7 +29,10 @@ class Old:
 
     def __init__(self, folder: Path) -> None:
         self.data_dir = folder / "n1"
-        self.cluster = Cluster(folder, checkpoint_interval_ms=86_400_000)
+        # Without a majority it goes on leading until it has logged one write more.
+        self.cluster = Cluster(
+            folder, checkpoint_interval_ms=86_400_000, election_ms=20_000
+        )
         self.members = ",".join(
             f"{m.id}={m.name}@{m.peer}/{m.client}" for m in self.cluster.members
         )
