@@ -14,7 +14,7 @@ from cluster.processes import Processes
 from raftctl import bench_workloads
 from raftctl.bench_workloads import WORKLOADS
 from raftctl.exit_codes import ExitCode
-from tests.cli.bench_runs import SHORT, STOPS, until_there
+from tests.cli.bench_runs import STOPS, run_short, until_there
 from tests.cli.conftest import Ctl, Spawn
 
 _LONG = ("bench", "--seconds", "10m", "--in-flight", "8", "--prefix")
@@ -31,7 +31,7 @@ def left_under(ctl: Ctl, prefix: str) -> list[str]:
 
 
 def test_every_workload_is_measured_and_nothing_is_left(ctl: Ctl) -> None:
-    ran = ctl(*SHORT, "--connections", "2", "-o", "json")
+    ran = run_short(ctl, "--connections", "2", "-o", "json")
     assert ran.code == ExitCode.OK, ran.err
     told = ran.json
     assert [each["name"] for each in told["workloads"]] == list(WORKLOADS)
@@ -46,7 +46,7 @@ def test_every_workload_is_measured_and_nothing_is_left(ctl: Ctl) -> None:
 
 
 def test_it_says_before_which_cluster_it_loads(ctl: Ctl, node: Processes) -> None:
-    ran = ctl(*SHORT, "incr", "--prefix", "bench/said/")
+    ran = run_short(ctl, "incr", "--prefix", "bench/said/")
     assert ran.code == ExitCode.OK
     assert ran.err.startswith(f"loading cluster local at {node.endpoints} (1 member,")
     assert "with incr: 8 in flight over 1 connection, values of 256B" in ran.err
@@ -61,7 +61,7 @@ def test_it_says_before_which_cluster_it_loads(ctl: Ctl, node: Processes) -> Non
 
 
 def test_for_scripts_the_essence_is_the_rate(ctl: Ctl) -> None:
-    ran = ctl(*SHORT, "put", "lock", "-o", "value")
+    ran = run_short(ctl, "put", "lock", "-o", "value")
     assert all(float(line) > 0 for line in ran.text.splitlines())
     assert ran.text.count("\n") == 2
 
@@ -84,7 +84,7 @@ def test_a_prefix_in_use_is_left_alone(
     assert ctl(*(word.format(name) for word in line)).code == ExitCode.OK
     before = left_under(ctl, f"{prefix}/")
     assert before, "it is there"
-    ran = ctl(*SHORT, "--prefix", prefix)
+    ran = run_short(ctl, "--prefix", prefix)
     assert ran.code == ExitCode.PRECONDITION
     assert f"{prefix}/" in ran.err.splitlines()[-1]
     assert ran.out == b""
@@ -123,7 +123,7 @@ def test_without_a_cluster_it_is_the_usual_sentence(offline: Ctl) -> None:
 
 def test_the_help_names_every_field_of_the_json(offline: Ctl, ctl: Ctl) -> None:
     documented = offline("bench", "-h").text
-    told = ctl(*SHORT, "get", "-o", "json").json
+    told = run_short(ctl, "get", "-o", "json").json
     for name in (*told, *told["workloads"][0]):
         assert name in documented
 
@@ -154,7 +154,7 @@ def test_what_is_not_found_again_is_an_error(
         await step(self, task)
 
     monkeypatch.setattr(bench_workloads.Puts, "step", twice)
-    ran = ctl(*SHORT, "put", "--prefix", "bench/twice")
+    ran = run_short(ctl, "put", "--prefix", "bench/twice")
     assert ran.code == ExitCode.ERROR
     assert "error: the cluster does not hold what it acknowledged: bench/twice/put" in (
         ran.err

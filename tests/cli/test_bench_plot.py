@@ -30,7 +30,7 @@ from raftctl.bench_plot import Picture
 from raftctl.bench_run import Plan, Row
 from raftctl.bench_timeline import Timeline
 from raftctl.exit_codes import ExitCode, Failure
-from tests.cli.bench_runs import SHORT, STOPS, until_there
+from tests.cli.bench_runs import STOPS, run_short, until_there
 from tests.cli.conftest import Ctl, Spawn
 from tests.cli.statuses import cluster_of, member
 
@@ -324,7 +324,7 @@ def test_nothing_that_draws_is_loaded_unless_it_is_asked_for() -> None:
 
 def test_a_run_is_drawn_and_the_help_says_so(ctl: Ctl, tmp_path: Path) -> None:
     target = tmp_path / "x.svg"
-    ran = ctl(*SHORT, "put", "job", "--plot", str(target))
+    ran = run_short(ctl, "put", "job", "--plot", str(target))
     assert ran.code == ExitCode.OK, ran.err
     assert ran.err.endswith(f"the picture of it is {target}\n")
     assert target.read_bytes().startswith(_MAGIC[".svg"])
@@ -339,7 +339,7 @@ def test_a_cluster_that_goes_meanwhile_leaves_a_picture(
 
     monkeypatch.setattr(bench_workloads.Puts, "verify", go)
     target = tmp_path / "x.png"
-    ran = ctl(*SHORT, "put", "--plot", str(target))
+    ran = run_short(ctl, "put", "--plot", str(target))
     assert ran.code == ExitCode.UNAVAILABLE
     assert f"the picture of what was measured is {target}\nerror: " in ran.err
     assert target.read_bytes().startswith(_MAGIC[".png"])
@@ -352,7 +352,7 @@ def test_figures_that_are_wrong_are_not_drawn(
         raise bench_workloads.WorkloadFailed("one too many")
 
     monkeypatch.setattr(bench_workloads.Puts, "verify", deny)
-    ran = ctl(*SHORT, "put", "--plot", str(tmp_path / "x.png"))
+    ran = run_short(ctl, "put", "--plot", str(tmp_path / "x.png"))
     assert ran.code == ExitCode.ERROR
     assert list(tmp_path.iterdir()) == []
 
