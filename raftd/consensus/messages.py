@@ -50,7 +50,7 @@ class PreVoteReply(_Header, frozen=True, tag=2):
     """A grant carries the asked term, a refusal the voter's own."""
 
     granted: bool
-    #: A refusal says what the voter knows to be committed: (index, term) of an entry.
+    #: What the voter knows to be committed: (index, term) of an entry.
     commit: Index = Index(0)
     commit_term: Term = Term(0)
 

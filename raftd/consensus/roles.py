@@ -74,6 +74,8 @@ def set_leader(s: State, leader: NodeId | None) -> None:
     if leader == s.leader:
         return
     s.leader = leader
+    if leader is not None:
+        s.led_term = s.term
     s.reads.fail_as_follower()
 
 

@@ -87,6 +87,7 @@ class State:
         "is_flush_due",
         "is_unfit",
         "leader",
+        "led_term",
         "local_wall_ms",
         "log",
         "membership",
@@ -130,6 +131,8 @@ class State:
         self.term = persisted.hard_state.term
         self.vote = persisted.hard_state.vote
         self.leader: NodeId | None = None
+        #: The newest term whose leader was known here.
+        self.led_term = _START_TERM
         self.out = Outbox(persisted.hard_state)
         self.soft_told = SoftState(self.role, self.leader, self.term)
         #: (Pre-)votes received in this campaign.

@@ -11,9 +11,18 @@ Rules:
   question (rule 7). Anyone who is asked answers, member or not; only voters campaign
   (rule 8), if they are fit to lead (rule 14), and only when the changes that they
   have committed are applied and no snapshot is being installed (rule 9).
-* Who refuses says what it knows to be committed. Else a removal could end elections for
+* Who answers says what it knows to be committed. Else a removal could end elections for
   good: the removed leader alone may know that it is, have the longest log, and no right
-  to campaign, while the others still believe that they need its vote.
+  to campaign, while the others still believe that they need its vote. Or a voter alone
+  knows, and hears the removed one no more: it cannot win with its shorter log, and who
+  could has to learn from its grant that no other is needed. An answer that wins is not
+  learnt from, as that would only end the campaign.
+* Candidates that take each other's votes try again soon, instead of after T as if a
+  leader might live: a majority has just said that it hears none. They ask first again,
+  so that a leader who was found meanwhile is not disturbed. Whose log is behind the
+  rival's does not hurry, as it would lose. Nor does anybody after the first few terms
+  that follow a leader's: what comes back as often as that is no coincidence, and only a
+  longer draw can part it (rule 1).
 * A candidate's own vote counts once it is durable, and its requests wait for that too.
 
 Source: Raft paper sections 5.2, 5.4.1 and 6; thesis 3.10, 4.2.3 and 9.6.
@@ -43,6 +52,9 @@ __all__ = [
     "on_vote_reply",
     "refuse_old_vote",
 ]
+
+SPLIT_TERMS_MAX = 3
+"""Terms after a leader's in which a split vote is soon followed by the next try."""
 
 
 def may_campaign(s: State) -> bool:
@@ -111,11 +123,8 @@ def on_pre_vote(s: State, m: PreVote) -> None:
     """Say whether `m.src` would get this node's vote; nothing changes here."""
     is_possible = m.term > s.term or (m.term == s.term and _has_vote_for(s, m.src))
     granted = is_possible and _is_up_to_date(s, m.last_index, m.last_term)
-    if granted:
-        reply = PreVoteReply(s.id, m.src, m.term, True)
-    else:
-        reply = PreVoteReply(s.id, m.src, s.term, False, *_known_commit(s))
-    s.out.guarded.append(reply)
+    term = m.term if granted else s.term
+    s.out.guarded.append(PreVoteReply(s.id, m.src, term, granted, *_known_commit(s)))
 
 
 def on_vote(s: State, m: Vote) -> None:
@@ -124,13 +133,29 @@ def on_vote(s: State, m: Vote) -> None:
     if granted:
         s.vote = m.src
         s.election_elapsed = 0
-        s.out.guarded.append(VoteReply(s.id, m.src, s.term, True))
-    else:
-        _refuse_vote(s, m.src)
+    elif s.role is Role.CANDIDATE:
+        _meet_rival(s, m)
+    _answer_vote(s, m.src, granted=granted)
 
 
-def _refuse_vote(s: State, candidate: NodeId) -> None:
-    reply = VoteReply(s.id, candidate, s.term, False, *_known_commit(s))
+def _meet_rival(s: State, rival: Vote) -> None:
+    """Try again soon if neither this candidate nor `rival` may win; see the rules.
+
+    The wait is random, so that they part; at the least a heartbeat, which is ample for
+    the votes that may still come if others than these two have any to give.
+    """
+    rival_last = (rival.last_term, rival.last_index)
+    is_behind = rival_last > (s.log.last_term, s.log.last_index)
+    is_usual = s.term > s.led_term + SPLIT_TERMS_MAX
+    if is_behind or is_usual or not s.config.pre_vote:
+        return
+    heartbeat = s.config.heartbeat_ticks
+    again = s.election_elapsed + s.rng.randint(heartbeat, 3 * heartbeat)
+    s.timeout_ticks = min(s.timeout_ticks, again)
+
+
+def _answer_vote(s: State, candidate: NodeId, *, granted: bool) -> None:
+    reply = VoteReply(s.id, candidate, s.term, granted, *_known_commit(s))
     s.out.guarded.append(reply)
 
 
@@ -142,24 +167,23 @@ def _known_commit(s: State) -> tuple[Index, Term]:
 
 def refuse_old_vote(s: State, m: Vote) -> None:
     """Answer a candidate of a lower term with the term it has missed."""
-    _refuse_vote(s, m.src)
+    _answer_vote(s, m.src, granted=False)
 
 
 def on_pre_vote_reply(s: State, m: PreVoteReply) -> None:
     """Count an answer to this node's question, if it still stands."""
-    _learn_commit(s, m)
-    if s.role is not Role.PRE_CANDIDATE:
-        return
-    if m.granted and m.term != s.term + 1:
-        return
-    _count(s, m.src, granted=m.granted)
+    is_asked = s.role is Role.PRE_CANDIDATE
+    if is_asked and (not m.granted or m.term == s.term + 1):
+        _count(s, m.src, granted=m.granted)
+    if s.role is not Role.CANDIDATE:  # that would end what was just won
+        _learn_commit(s, m)
 
 
 def on_vote_reply(s: State, m: VoteReply) -> None:
     """Count a vote of this term."""
-    _learn_commit(s, m)
     if s.role is Role.CANDIDATE:
         _count(s, m.src, granted=m.granted)
+    _learn_commit(s, m)
 
 
 def _learn_commit(s: State, m: PreVoteReply | VoteReply) -> None:

@@ -5,6 +5,8 @@ import itertools
 import pytest
 
 from raftd.consensus import (
+    ConfigChange,
+    Core,
     HardState,
     Index,
     NodeId,
@@ -18,11 +20,15 @@ from raftd.consensus.messages import (
     VoteReply,
 )
 from tests.consensus.helpers import (
+    HEARTBEAT,
     T,
+    limited,
     pre_vote_of,
+    removing,
     vote_of,
 )
 from tests.consensus.network import Network, entries_of_terms
+from tests.consensus.words import pre_vote_reply_of
 
 
 def _answers(net: Network, src: int) -> list[tuple[type, Term, bool]]:
@@ -32,6 +38,79 @@ def _answers(net: Network, src: int) -> list[tuple[type, Term, bool]]:
         for m in net.sent
         if m.src == src and isinstance(m, PreVoteReply | VoteReply)
     ]
+
+
+_SOON = range(HEARTBEAT, 3 * HEARTBEAT + 1)
+
+
+def _standing(seed: int, *, pre_vote: bool = True) -> Network:
+    """Node 2 stands in term 2, after the leader of term 1 is gone."""
+    net = Network(seed=seed, configure=limited(pre_vote=pre_vote))
+    net.elect(1)
+    net.isolate(2)
+    net.core(2).forget_leader()
+    net.tick(2, 2 * HEARTBEAT)
+    if pre_vote:
+        net.inject(pre_vote_reply_of(3, 2, 2, granted=True))
+        net.settle()
+    assert (net.core(2).role, net.core(2).term) == (Role.CANDIDATE, 2)
+    return net
+
+
+def _wait(core: Core) -> int:
+    """Let time pass until it campaigns again; return how many ticks."""
+    for ticks in range(1, 2 * T + 1):
+        core.tick()
+        if core.role_ticks == 0:
+            return ticks
+    raise AssertionError("it does not campaign")
+
+
+def test_rule_1_candidates_that_take_each_others_votes_try_again_soon() -> None:
+    waits = set()
+    for seed in range(40):
+        net = _standing(seed)
+        net.inject(vote_of(3, 2, 2, (1, 1)))
+        waits.add(_wait(net.core(2)))
+        assert net.core(2).role is Role.PRE_CANDIDATE, "it asks first"
+    assert waits == set(_SOON), "equal waits would let them collide again"
+
+
+def test_rule_1_a_rival_with_a_shorter_log_is_no_reason_to_wait() -> None:
+    net = _standing(0)
+    net.inject(vote_of(3, 2, 2, (0, 0)))
+    assert _wait(net.core(2)) in _SOON
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rule_1_who_is_behind_its_rival_does_not_hurry(seed: int) -> None:
+    net = _standing(seed)
+    age = net.core(2).role_ticks
+    net.inject(vote_of(3, 2, 2, (1, 2)))
+    assert age + _wait(net.core(2)) >= T
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rule_1_nobody_hurries_who_would_not_ask_first(seed: int) -> None:
+    """Without pre-votes it would depose whom the others have elected meanwhile."""
+    net = _standing(seed, pre_vote=False)
+    age = net.core(2).role_ticks
+    net.inject(vote_of(3, 2, 2, (1, 1)))
+    assert age + _wait(net.core(2)) >= T
+
+
+def test_rule_1_votes_that_split_again_and_again_are_tried_again_as_usual() -> None:
+    net = _standing(0)
+    core = net.core(2)
+    waits = []
+    for term in range(2, 8):
+        net.inject(vote_of(3, 2, term, (1, 1)))
+        waits.append(_wait(core))
+        net.inject(pre_vote_reply_of(3, 2, term + 1, granted=True))
+        net.settle()
+        assert (core.role, core.term) == (Role.CANDIDATE, term + 1)
+    assert all(wait in _SOON for wait in waits[:3])
+    assert all(T <= wait < 2 * T for wait in waits[3:])
 
 
 def test_rule_2_a_pre_vote_changes_nothing_at_the_voter() -> None:
@@ -114,6 +193,60 @@ def test_rule_5_a_transfer_overrides_the_lease() -> None:
     net.inject(vote)
     net.settle()
     assert net[2].disk.hard_state == HardState(Term(2), NodeId(3))
+
+
+def _unaware(size: int, change: ConfigChange, *, pre_vote: bool) -> Network:
+    """Node 2 stands in term 2; it has a change, and does not know it is committed."""
+    net = Network(size, configure=limited(pre_vote=pre_vote))
+    net.elect(1)
+    net.tick(1, HEARTBEAT)
+    net.change(1, change)
+    net.settle()
+    assert (net.core(1).commit_index, net.core(2).commit_index) == (2, 1)
+    net.isolate(2)
+    net.core(2).forget_leader()
+    net.tick(2, 2 * HEARTBEAT)
+    return net
+
+
+@pytest.mark.parametrize("pre_vote", [True, False])
+def test_rule_9_a_grant_tells_of_a_change_that_makes_another_one_needless(
+    pre_vote: bool,
+) -> None:
+    """Without it node 2 would wait for node 4, which is out of the way for good."""
+    net = _unaware(4, removing(4), pre_vote=pre_vote)
+    kind = PreVoteReply if pre_vote else VoteReply
+    known = Index(2), Term(1)
+    net.inject(kind(NodeId(3), NodeId(2), Term(2), True, *known))
+    assert net.core(2).role is Role.FOLLOWER, "the change is applied first"
+    net.settle()
+    assert net.core(2).membership.voters == (1, 2, 3)
+    assert net.core(2).commit_index == 2
+
+
+@pytest.mark.parametrize("pre_vote", [True, False])
+def test_rule_9_a_grant_that_wins_ends_no_campaign(pre_vote: bool) -> None:
+    net = _unaware(3, removing(3), pre_vote=pre_vote)
+    kind = PreVoteReply if pre_vote else VoteReply
+    known = Index(2), Term(1)
+    net.inject(kind(NodeId(3), NodeId(2), Term(2), True, *known))
+    won = Role.CANDIDATE if pre_vote else Role.LEADER
+    assert (net.core(2).role, net.core(2).commit_index) == (won, 1)
+
+
+@pytest.mark.parametrize("kind", [PreVoteReply, VoteReply])
+def test_who_grants_says_what_it_knows_to_be_committed(
+    kind: type[PreVoteReply | VoteReply],
+) -> None:
+    net = Network()
+    net.elect(1)
+    net.tick(1, HEARTBEAT)
+    net.core(2).forget_leader()
+    ask = pre_vote_of if kind is PreVoteReply else vote_of
+    net.inject(ask(3, 2, 2, (1, 1)))
+    net.settle()
+    told = [m for m in net.sent if isinstance(m, kind) and m.src == 2][-1]
+    assert (told.granted, told.commit, told.commit_term) == (True, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def _show_fields(m: Input) -> str:
             return f" last={m.last_term}/{m.last_index}{flag}"
         case PreVoteReply() | VoteReply():
             known = f" commit={m.commit_term}/{m.commit}" if m.commit else ""
-            return " granted" if m.granted else f" refused{known}"
+            return (" granted" if m.granted else " refused") + known
         case Append():
             prev = f" prev={m.prev_term}/{m.prev_index}"
             return f"{prev} {show_entries(m.entries)} commit={m.commit}"
