@@ -17,8 +17,9 @@ __all__ = [
 ]
 
 NO_DIGEST = bytes(32)
-#: Below this many bytes of deltas a merge is not worth a process.
-_MERGE_BYTES_MIN = 4 * 1024 * 1024
+#: Below this many bytes of deltas a merge is not worth a process and its writes: to
+#: load or send so much takes a second. About a checkpoint, as busy members make them.
+_MERGE_BYTES_MIN = 64 * 1024 * 1024
 
 
 class InstallMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

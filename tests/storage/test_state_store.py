@@ -49,6 +49,16 @@ async def test_a_blank_state_is_empty(tmp_path: Path) -> None:
         assert await stores.state.sizes() == Sizes(0, 0)
 
 
+@pytest.mark.parametrize(
+    ("base_mib", "delta_mib", "is_due"),
+    [(0, 64, False), (0, 65, True), (200, 199, False), (200, 201, True)],
+)
+def test_a_merge_is_due_when_there_is_more_to_merge_than_to_keep(
+    base_mib: int, delta_mib: int, is_due: bool
+) -> None:
+    assert Sizes(base_mib << 20, delta_mib << 20).is_merge_due is is_due
+
+
 async def test_later_rows_win_after_a_restart(tmp_path: Path) -> None:
     async with open_node(tmp_path) as stores:
         await fill_log(stores)
