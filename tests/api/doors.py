@@ -86,7 +86,7 @@ async def is_ponged(wire: Wire) -> None:
 
 async def answers_at_both_doors(port: int, host: str = "127.0.0.1") -> None:
     """See that a member is well."""
-    async with asyncio.timeout(20), await Wire.dial(port, host) as wire:
+    async with asyncio.timeout(60), await Wire.dial(port, host) as wire:
         await wire.write(BEGINNING)
         await is_begun(wire)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -81,7 +81,7 @@ async def test_bytes_of_grpc_pass_as_they_are_and_in_any_pieces(
 
 async def test_what_cannot_be_our_greeting_is_grpcs_at_once(server: ApiServer) -> None:
     """It may wait for the first word of the other side."""
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.write(HTTP_2[:1])
         settings = await wire.read(9)
         assert settings[3] == 4
@@ -102,7 +102,7 @@ async def test_what_cannot_be_our_greeting_is_grpcs_at_once(server: ApiServer) -
 async def test_a_stranger_is_grpcs_and_ends(
     server: ApiServer, caplog: pytest.LogCaptureFixture, said: bytes
 ) -> None:
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.write(said)
         assert GREETING not in await wire.read_rest()
     await answers_at_both_doors(server.port)
@@ -114,7 +114,7 @@ async def test_who_goes_before_all_was_said_leaves_nothing(
     server: ApiServer, caplog: pytest.LogCaptureFixture, said: bytes
 ) -> None:
     for is_reset in (False, True):
-        async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+        async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
             await wire.write(said)
             if is_reset:
                 wire.reset()
@@ -130,7 +130,7 @@ async def test_who_does_not_say_what_it_speaks_is_hung_up_on(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     monkeypatch.setattr(front, "TELL_S_MAX", 0.05)
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.write(said)
         assert await wire.read_rest() == b""
 
@@ -140,7 +140,7 @@ async def test_who_has_said_it_may_be_silent(
 ) -> None:
     timers = Timers(monkeypatch, "raftd.api.front.TELL_S_MAX")
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         await Wire.dial(server.port) as plain,
         await Wire.dial(server.port) as piped,
     ):
@@ -179,7 +179,7 @@ async def test_a_client_of_grpc_that_is_gone_ends_its_calls(
     server: ApiServer, node: SoloNode, is_reset: bool
 ) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         Middle(server.port) as middle,
         grpc.aio.insecure_channel(f"127.0.0.1:{middle.port}") as channel,
     ):

@@ -22,6 +22,7 @@ from tests.api.doors import HTTP_2, answers_at_both_doors, get, put, said, sessi
 from tests.api.middle import Middle
 from tests.api.solo_node import SoloNode
 from tests.api.wire import GREETING, Wire, turns
+from tests.ports import free_ports
 
 LONG_S = 600.0
 """Of a stop that has no reason to wait for its end."""
@@ -41,8 +42,10 @@ def is_taken(port: int) -> bool:
 
 
 async def test_the_port_is_free_at_once_and_may_be_listened_on_again(
-    server: ApiServer, node: SoloNode
+    node: SoloNode,
 ) -> None:
+    server = ApiServer(node, f"127.0.0.1:{free_ports(1)[0]}")
+    await server.start()
     async with session_on(node, server.port) as wire:
         await wire.write(said(put(1)))
         await wire.answer()
@@ -124,7 +127,7 @@ async def test_who_has_not_said_what_it_speaks_is_hung_up_on_at_once(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr("raftd.api.front.TELL_S_MAX", LONG_S)
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.write(sent)
         await turns(10)
         await server.stop(LONG_S)
@@ -138,7 +141,7 @@ async def test_who_comes_just_then_is_not_let_in(
     monkeypatch.setattr("raftd.api.front.TELL_S_MAX", LONG_S)
     front = a_front(node)
     port = await front.listen("127.0.0.1", 0, 1)
-    async with asyncio.timeout(20), await Wire.dial(port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(port) as wire:
         await turns(count)
         await front.stop(0)
         with contextlib.suppress(ConnectionError):
@@ -151,7 +154,7 @@ async def test_who_comes_just_then_is_not_let_in(
 async def test_connections_to_grpc_end_with_grpc(
     server: ApiServer, sent: bytes
 ) -> None:
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.write(sent)
         await turns(20)
         await server.stop(0)
@@ -163,7 +166,7 @@ async def test_a_call_of_grpc_in_flight_may_end_and_its_connection_does(
     server: ApiServer, node: SoloNode
 ) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         node.is_stopped = True
@@ -189,7 +192,7 @@ async def test_the_last_words_of_grpc_are_not_cut_off(node: SoloNode) -> None:
         port = await front.listen("127.0.0.1", 0, behind.getsockname()[1])
         loop = asyncio.get_running_loop()
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             await Wire.dial(port, receives_bytes=1 << 16) as client,
         ):
             await client.write(HTTP_2)
@@ -215,7 +218,7 @@ async def test_a_client_of_grpc_that_takes_nothing_does_not_stay(
 ) -> None:
     node.file = [bytes(1 << 20)] * 64
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         Middle(server.port) as middle,
         grpc.aio.insecure_channel(f"127.0.0.1:{middle.port}") as channel,
     ):

@@ -91,7 +91,7 @@ async def test_a_length_over_the_limit_is_refused_before_its_bytes_are_there(
 ) -> None:
     async with (
         bounded(node) as server,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         await Wire.dial(server.port) as wire,
     ):
         await wire.write(GREETING + before + size.to_bytes(4, "big"))
@@ -107,7 +107,7 @@ async def test_who_is_still_sending_hears_why_it_ends(
 ) -> None:
     """What was not read must not cost it the last message."""
     size = (16 << 20) + 1
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.greet()
         await wire.write(before)
         sending = asyncio.create_task(wire.write(size.to_bytes(4, "big") + bytes(size)))
@@ -150,7 +150,7 @@ async def test_an_empty_frame_is_an_empty_message(
 async def test_bytes_that_are_no_message_end_the_stream(
     server: ApiServer, before: bytes
 ) -> None:
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.write(GREETING + before + framed(b"\xff\xff\xff") + said(get(7)))
         await wire.greeted()
         messages = await wire.answers()
@@ -285,7 +285,7 @@ async def test_a_fault_of_ours_ends_the_stream_and_is_logged(
                 broken.setattr(StreamDoor, place, fail)
             else:
                 broken.setattr(f"raftd.api.stream._Stream.{place}", fail)
-            async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+            async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
                 await wire.write(GREETING + HELLO)
                 assert await wire.read_rest() in (GREETING, b"")
         (record,) = caplog.records

@@ -33,7 +33,7 @@ async def test_who_greets_and_says_no_more_is_hung_up_on(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain, "HELLO_S_MAX", 0.05)
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.greet()
         assert await wire.read_rest() == b""
 
@@ -42,7 +42,7 @@ async def test_who_has_said_hello_may_be_silent(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers = Timers(monkeypatch, "raftd.api.plain.HELLO_S_MAX")
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.greet()
         await wire.write(HELLO)
         await wire.answer()
@@ -141,7 +141,7 @@ async def test_many_small_messages_leave_turns_to_others(
         take(stream, raw)
 
     monkeypatch.setattr(_Stream, "take", take_in)
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.greet()
         await wire.write(HELLO)
         await wire.answer()
@@ -157,7 +157,7 @@ async def test_an_ended_stream_keeps_nothing_alive(
 ) -> None:
     """The collector of a node looks for circles seldom, and large ones are few."""
     streams: list[weakref.ref[plain.PlainStream]] = []
-    async with asyncio.timeout(20), await Wire.dial(server.port) as wire:
+    async with asyncio.timeout(60), await Wire.dial(server.port) as wire:
         await wire.greet()
         streams += map(weakref.ref, server._front._streams)  # noqa: SLF001  # it is there
         await wire.write((1 << 20).to_bytes(4, "big") + bytes(1000))

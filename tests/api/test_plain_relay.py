@@ -127,7 +127,7 @@ async def test_what_waits_for_the_leader_is_bounded_at_the_relay() -> None:
         hello = sessions_pb2.StreamHello(session_id=9, session_key=KEY, relay=True)
         async with (
             served(follower) as server,
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             await Wire.dial(server.port) as wire,
         ):
             await wire.greet()

@@ -206,7 +206,12 @@ async def test_a_soak_proves_what_it_did_and_tells_each_minute() -> None:
 
 
 @pytest.mark.e2e
-async def test_checkpoint_join_and_restart_lose_no_key_and_elect_nobody() -> None:
+async def test_checkpoint_join_and_restart_lose_no_key_and_elect_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nor does a machine that is busy.
+    flags = (*scale._FLAGS, "--election-ms", "3000")  # noqa: SLF001  # and more patience
+    monkeypatch.setattr(scale, "_FLAGS", flags)
     rows = await scale.run(scale.Plan(keys=2000, quiet_s=0.5), _quiet)
     assert [row.name for row in rows] == [
         "filled by clients",

@@ -27,6 +27,7 @@ from tests.client.peer import (
     some_turns,
     stream_to,
 )
+from tests.ports import free_ports
 
 Keep = Callable[[str, int], contextlib.AbstractContextManager[int]]
 
@@ -305,7 +306,7 @@ async def test_a_member_that_was_away_is_found_again(
 
     monkeypatch.setattr(Backoff, "next_s", next_s)
     monkeypatch.setattr(Dialects, "is_plain", lambda *_: True)  # the peer is plain only
-    with refusing() as port:
+    with refusing(port=free_ports(1)[0]) as port:
         client = aio.connect(f"127.0.0.1:{port}")
         reading = asyncio.create_task(client.get("a", timeout_s=20))
         await has_failed.wait()

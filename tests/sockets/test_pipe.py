@@ -88,7 +88,7 @@ async def both(
 ) -> AsyncIterator[tuple[Wire, Wire]]:
     """Be at both ends of a pipe."""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         await Wire.dial(place.port, receives_bytes=1 << 16) as outer,
     ):
         await outer.write(first)
@@ -111,7 +111,7 @@ async def test_what_the_inner_side_says_at_once_is_not_lost() -> None:
     loop = asyncio.get_running_loop()
     async with Place() as place:
         for _ in range(50):
-            async with asyncio.timeout(20), await Wire.dial(place.port) as outer:
+            async with asyncio.timeout(60), await Wire.dial(place.port) as outer:
                 accepting = loop.create_task(place.accept())
                 await outer.write(b"hello")
                 async with await accepting as inner:
@@ -131,7 +131,7 @@ async def test_what_waits_to_be_accepted_is_answered_as_soon_as_it_is_there() ->
         speaker = await loop.create_server(Speaker, HOST, 0)
         place.inner_port = speaker.sockets[0].getsockname()[1]
         for _ in range(50):
-            async with asyncio.timeout(20), await Wire.dial(place.port) as outer:
+            async with asyncio.timeout(60), await Wire.dial(place.port) as outer:
                 await outer.write(b"hello")
                 assert await outer.read(8) == b"settings"
         speaker.close()
@@ -207,7 +207,7 @@ async def test_an_end_comes_behind_what_was_on_its_way(is_outer: bool) -> None:
 async def test_where_nobody_is_the_outer_side_ends() -> None:
     async with Place() as place:
         place.refuse()
-        async with asyncio.timeout(20), await Wire.dial(place.port) as outer:
+        async with asyncio.timeout(60), await Wire.dial(place.port) as outer:
             await outer.write(b"first")
             assert await outer.read_rest() == b""
             await place.is_over.wait()
@@ -218,7 +218,7 @@ async def test_who_goes_while_the_other_side_is_dialled_leaves_nothing() -> None
     async with Place() as place:
         for count in range(6):
             place.is_over.clear()
-            async with asyncio.timeout(20), await Wire.dial(place.port) as outer:
+            async with asyncio.timeout(60), await Wire.dial(place.port) as outer:
                 await outer.write(b"first")
                 while len(place.pipes) <= count:
                     await turns(1)

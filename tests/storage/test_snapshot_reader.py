@@ -99,7 +99,7 @@ async def test_the_identity_is_stored_beside_an_open_one(tmp_path: Path) -> None
         await stores.state.checkpoint(meta(1), pack([row(1, b"v")]))
         with stores.state.open_snapshot() as reader:
             peers = {stores.identity.node_id: bytes(range(16))}
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await stores.bind_cluster(bytes(16), peers)
             assert len(read_all(reader, 1)) == 1
 
