@@ -16,6 +16,8 @@ const (
 	writeTimeout = 10 * time.Second
 	pauseMax     = 60 * time.Second
 	writesBefore = 50
+	readTimeout  = 5 * time.Second
+	readsMax     = 10
 )
 
 // writer begins a write every few milliseconds, whatever becomes of those before: one
@@ -121,9 +123,7 @@ func (w *writer) firstBegunAfter(killed time.Time) (time.Time, error) {
 
 // found counts the acknowledged writes that the cluster holds.
 func (w *writer) found(ctx context.Context) (int, error) {
-	response, err := w.client.Get(
-		ctx, w.prefix+"/", clientv3.WithPrefix(), clientv3.WithKeysOnly(),
-	)
+	response, err := w.read(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -138,4 +138,22 @@ func (w *writer) found(ctx context.Context) (int, error) {
 		}
 	}
 	return found, nil
+}
+
+// read gets all keys. A request that goes to a server which is cut off is never
+// answered: another one goes to the next server.
+func (w *writer) read(ctx context.Context) (*clientv3.GetResponse, error) {
+	var last error
+	for try := 0; try < readsMax && ctx.Err() == nil; try++ {
+		one, cancel := context.WithTimeout(ctx, readTimeout)
+		response, err := w.client.Get(
+			one, w.prefix+"/", clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		)
+		cancel()
+		if err == nil {
+			return response, nil
+		}
+		last = err
+	}
+	return nil, last
 }
