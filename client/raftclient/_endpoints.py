@@ -41,7 +41,8 @@ ASK_AGAIN_S = 10.0
 ASK_AT_ONCE_S: Final = 1.0
 """The same after an endpoint has failed."""
 STALE_S: Final = 1.0
-"""For so long others may still name a leader that has fallen silent."""
+"""For so long others may still name a leader that has fallen silent, and it is no use
+to try there again."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -123,6 +124,11 @@ class Endpoints:
     def own(self) -> tuple[str, ...]:
         """The endpoints that the caller named."""
         return self._own
+
+    @property
+    def leader(self) -> int:
+        """Who leads, as far as known; 0 = nobody knows."""
+        return self._leader
 
     def known(self) -> tuple[str, ...]:
         """Return all addresses of members, in the order in which they deserve trust."""
@@ -221,12 +227,18 @@ class Endpoints:
         self._asked += 1
         return others[self._asked % len(others)] if others else None
 
+    def is_other(self, address: str, node_id: int) -> bool:
+        """Tell whether another member is known to be behind an address."""
+        return self._node_ids.get(address, node_id) != node_id
+
     def _has_fallen_silent(self, leader: int) -> bool:
-        now_s = boottime_s()
         return any(
-            now_s - since_s < STALE_S and self._node_ids.get(address) == leader
-            for address, since_s in self._silent_s.items()
+            self._is_silent(address) and self._node_ids.get(address) == leader
+            for address in self._silent_s
         )
+
+    def _is_silent(self, address: str) -> bool:
+        return boottime_s() - self._silent_s[address] < STALE_S
 
     def _toward_leader(self, leader: int) -> Target | None:
         for address in self._own:
@@ -244,11 +256,13 @@ class Endpoints:
         return None
 
     def _any(self) -> str:
-        for _ in range(2):
+        silent = {address for address in self._silent_s if self._is_silent(address)}
+        # To try one that is silent takes long: others first, even if they failed.
+        for avoided in (self._failed | silent, silent, set[str]()):
             for candidates in self._ranked():
                 for step in range(len(candidates)):
                     address = candidates[(self._turn + step) % len(candidates)]
-                    if address not in self._failed:
+                    if address not in avoided:
                         return address
             self._failed.clear()
             self._turn += 1

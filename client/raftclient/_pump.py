@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from raftclient.errors import RaftError
     from raftpb.v1.sessions_pb2 import StreamReply, StreamSessionResponse
 
-__all__ = ["Pump"]
+__all__ = ["PROBE_AFTER_S", "Pump"]
 
 PROBE_AFTER_S: Final = 0.5
 DEAD_AFTER_S: Final = 1.5

@@ -20,6 +20,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from raftclient._endpoints import members_of
+from raftclient._greeting import Greeting
 from raftclient._held import Held
 from raftclient._keepalive import KEEPER
 from raftclient._plain import PlainStream
@@ -73,6 +74,7 @@ class Session:
         self.over: RaftError | None = None
         """Why it is of no use any more."""
         self._subscriptions: dict[int, Subscription] = {}
+        self._greeting: Greeting | None = None
         self._pump: Pump | None = None
         self._wanted: Final = asyncio.Event()
         self._opened: Final = asyncio.Event()
@@ -223,7 +225,11 @@ class Session:
             client_version=self._shared.client_version,
         )
         try:
-            self._learn(target, await stream.say_hello(hello, HELLO_S))
+            self._greeting = Greeting(stream, hello)
+            try:
+                self._learn(target, await self._greeting.run(HELLO_S))
+            finally:
+                self._greeting = None
             if stream.is_read_only and self._wants_session:
                 return
             pump = Pump(stream, self.window, self._subscriptions, self._shared)
@@ -291,7 +297,7 @@ class Session:
             if self._redirects <= REDIRECTS_AT_ONCE_MAX:
                 return 0.0
         endpoints.failed(target.address, is_silent=ended.is_silent)
-        return backoff.next_s()
+        return 0.0 if ended.is_silent and endpoints.leader else backoff.next_s()
 
     # --- waking up ---------------------------------------------------------------
 
@@ -343,26 +349,37 @@ class Session:
         if not len(self.window) and not self._subscriptions:
             return
         self._arm(earliest_s)
-        pump = self._pump
-        if pump is None or not pump.look_for_silence(now_s, late_s):
-            return
-        if self._asking is None or self._asking.done():
-            self._asking = self._loop.create_task(self._ask_who_leads(pump))
+        is_asking = self._asking is not None and not self._asking.done()
+        if self._is_doubtful(now_s, late_s) and not is_asking:
+            self._asking = self._loop.create_task(self._ask_who_leads())
 
-    async def _ask_who_leads(self, pump: Pump) -> None:
+    def _is_doubtful(self, now_s: float, late_s: float) -> bool:
+        """Tell whether the member is silent, so that another one may lead."""
+        if self._pump is not None:
+            return self._pump.look_for_silence(now_s, late_s)
+        return self._greeting is not None and self._greeting.is_doubtful(now_s, late_s)
+
+    async def _ask_who_leads(self) -> None:
         """Leave a silent member if another one knows a new leader.
 
         So an election is followed by how long it took, and not by how long a member
         may be busy.
         """
-        endpoints = self._shared.endpoints
-        other = endpoints.another(pump.stream.address)
-        if other is None:
+        silent, endpoints = self._pump or self._greeting, self._shared.endpoints
+        address = silent.stream.address if silent is not None else ""
+        other = endpoints.another(address)
+        if silent is None or other is None:
             return
         leader = await self._shared.unary.ask_members(other, LEADER_S_MAX)
-        if leader and leader != self._led_by and pump is self._pump:
+        if not leader or silent is not (self._pump or self._greeting):
+            return
+        if self._pump is not None:
+            is_elsewhere = leader != self._led_by
+        else:
+            is_elsewhere = endpoints.is_other(address, leader)
+        if is_elsewhere:
             endpoints.redirect(leader, "")
-            pump.give_up()
+            silent.give_up()
 
 
 def _too_late(call: Call) -> RaftError:

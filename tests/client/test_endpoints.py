@@ -101,6 +101,36 @@ def test_a_leader_that_fell_silent_is_not_gone_back_to_on_old_word(
     assert endpoints.pick() == Target(expected)
 
 
+def test_who_fell_silent_is_tried_again_only_when_nobody_else_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(_endpoints, "boottime_s", lambda: now_s)
+    endpoints = Endpoints(["x:1", "y:1", "z:1"])
+    endpoints.failed("x:1", is_silent=True)
+    tried = []
+    for _ in range(6):
+        tried.append(endpoints.pick().address)
+        endpoints.failed(tried[-1])
+    assert set(tried) == {"y:1", "z:1"}
+    now_s += 1.1
+    for _ in range(3):
+        tried.append(endpoints.pick().address)
+        endpoints.failed(tried[-1])
+    assert "x:1" in tried
+    lone = Endpoints(["x:1"])
+    lone.failed("x:1", is_silent=True)
+    assert lone.pick() == Target("x:1")
+
+
+def test_another_is_known_to_be_there_only_after_it_said_so() -> None:
+    endpoints = Endpoints(["x:1"])
+    assert not endpoints.is_other("x:1", 2)
+    endpoints.learn("x:1", 1, {})
+    assert endpoints.is_other("x:1", 2)
+    assert not endpoints.is_other("x:1", 1)
+
+
 def test_a_new_leader_is_gone_to_at_once() -> None:
     endpoints = Endpoints(["x:1", "y:1"])
     endpoints.learn("x:1", 1, {})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
-from raftclient import aio
+from raftclient import _session, aio
+from raftclient._greeting import Greeting
 from raftclient._pump import Pump
+from raftpb.v1.sessions_pb2 import StreamHello
 from tests.client.fake_server import BOTH, FakeCluster
 from tests.client.fake_state import Act
 
@@ -63,6 +66,42 @@ async def test_who_falls_silent_is_waited_for_while_others_know_no_other_leader(
         assert len(three.hellos) == before
         three.leader = 2
         await putting
+
+
+async def test_a_hello_that_is_not_answered_is_left_when_another_leads(
+    three: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_session, "HELLO_S", 600.0)
+    three.members_index = 1
+    async with aio.connect(three.endpoints) as client:
+        await client.put("a", "1")
+        three.nodes[1].is_mute = True
+        three.cut_streams()
+        putting = asyncio.create_task(client.put("b", "1", timeout_s=60))
+        await three.until(lambda: len(three.nodes[1].streams) >= 2)
+        three.leader = 3
+        await putting
+    assert three.hellos[-1][0] == 3
+    assert [each.number for each in three.state.applied] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("relay", "silent_s", "late_s", "is_doubtful"),
+    [
+        (False, 0.4, 0.0, False),
+        (False, 0.6, 0.0, True),
+        (False, 0.6, 0.2, False),
+        (True, 0.6, 0.0, False),
+    ],
+    ids=["not for long", "silent", "nobody has looked", "need not lead"],
+)
+async def test_a_hello_is_doubtful_when_who_should_lead_is_silent(
+    *, relay: bool, silent_s: float, late_s: float, is_doubtful: bool
+) -> None:
+    stream = SimpleNamespace(address="x:1")
+    greeting = Greeting(stream, StreamHello(relay=relay))  # type: ignore[arg-type]  # only named
+    now_s = asyncio.get_running_loop().time() + silent_s
+    assert greeting.is_doubtful(now_s, late_s) is is_doubtful
 
 
 async def test_who_relays_to_the_leader_that_others_know_is_waited_for(

@@ -1,0 +1,56 @@
+"""A hello under way: given up when its member is silent and another one leads.
+
+To wait until a member that is gone has not answered in time costs seconds, and those
+who have elected since know better. A hello that asks for relaying is waited for: whom
+it goes to need not lead.
+
+Source: DESIGN.md sections 7 and 9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from raftclient._pump import PROBE_AFTER_S
+from raftclient._stream import StreamEnded
+from raftclient.errors import Unavailable
+
+if TYPE_CHECKING:
+    from raftclient._stream import Stream
+    from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
+
+__all__ = ["Greeting"]
+
+
+class Greeting:
+    """See the module."""
+
+    def __init__(self, stream: Stream, hello: StreamHello) -> None:
+        self.stream: Final = stream
+        self._hello: Final = hello
+        self._loop: Final = asyncio.get_running_loop()
+        self._since_s: Final = self._loop.time()
+        self._patience: Final = asyncio.timeout(None)
+
+    async def run(self, timeout_s: float) -> StreamSessionResponse:
+        """Say hello and return the first message; raises ``StreamEnded``.
+
+        Args:
+            timeout_s: For connecting, and again for the answer.
+        """
+        try:
+            async with self._patience:
+                return await self.stream.say_hello(self._hello, timeout_s)
+        except TimeoutError as error:
+            self.stream.cut()
+            silence = f"{self.stream.address} does not answer, and another member leads"
+            raise StreamEnded(Unavailable(silence), is_silent=True) from error
+
+    def is_doubtful(self, now_s: float, late_s: float) -> bool:
+        """Tell whether it is worth asking who leads; see ``Pump``."""
+        return not self._hello.relay and now_s - late_s - self._since_s > PROBE_AFTER_S
+
+    def give_up(self) -> None:
+        """Take the member for dead."""
+        self._patience.reschedule(self._loop.time())
