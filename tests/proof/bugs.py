@@ -250,4 +250,29 @@ BUGS: Final[tuple[Bug, ...]] = (
         "unreleased",
         "tests/bench/test_fill.py::test_fork_handlers_are_off_before_grpc_is_there",
     ),
+    Bug(
+        "When a leader that was replaced or removed ended just as that was committed,"
+        " and one voter alone knew of it, the others could wait for its vote, and have"
+        " no leader, until it came back.",
+        "simulator, level A, seed 137605873983593",
+        "0.1.0",
+        "tests/consensus/test_voting.py"
+        "::test_rule_9_a_grant_tells_of_a_change_that_makes_another_one_needless",
+    ),
+    Bug(
+        "A change of the members asked for in a leader's first moments was refused: a"
+        " voter had had no time to say anything.",
+        "gate",
+        "0.2.0",
+        "tests/node/test_member_care.py"
+        "::test_a_new_leader_waits_for_who_has_had_no_time_to_be_heard",
+    ),
+    Bug(
+        "A client went back to a leader that had just been cut off, and waited two"
+        " seconds for its hello, while another member led.",
+        "make bench, section failover",
+        "0.1.0",
+        "tests/client/test_silence.py"
+        "::test_a_hello_that_is_not_answered_is_left_when_another_leads",
+    ),
 )

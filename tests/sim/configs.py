@@ -41,6 +41,7 @@ class Configs:
         self._indexes: Final[list[int]] = []
         self._rosters: Final[list[Roster]] = []
         self._pending: Final[dict[tuple[int, int], Membership]] = {}
+        self._latest_term = 0
 
     def begin(self, roster: Roster) -> None:
         """Learn the roster before the first entry."""
@@ -70,9 +71,17 @@ class Configs:
             yield index, roster.membership
 
     def possible(self) -> list[Membership]:
-        """Return every membership that may still count, beside the latest."""
+        """Return every membership that may still count, beside the latest.
+
+        What an older leader put behind the latest change cannot be committed any more:
+        terms never fall within a log, and every log to come has that change.
+        """
         last = self._indexes[-1]
-        return [each for (index, _), each in self._pending.items() if index > last]
+        return [
+            each
+            for (index, term), each in self._pending.items()
+            if index > last and term >= self._latest_term
+        ]
 
     def check(self, node_id: int, index: int, roster: Roster) -> None:
         """Check what one node believes as of an entry."""
@@ -96,6 +105,7 @@ class Configs:
         self._indexes.append(index)
         self._rosters.append(new)
         a, b = old.membership, new.membership
+        self._latest_term = max(self._latest_term, self._term_of(index, b))
         self._world.note(f"members {index}: {a} -> {b}")
         if _may_part(a, b):
             raise SimFailure(f"majorities of {a} and {b} need not meet")
@@ -105,6 +115,17 @@ class Configs:
         gone = [n for n in a.members if n not in b.members]
         if any(n not in new.removed for n in gone):
             raise SimFailure(f"{gone} may come back: {new.removed}")
+
+    def _term_of(self, index: int, result: Membership) -> int:
+        """Return the lowest term that a change may be of; 0 if nobody was seen."""
+        return min(
+            (
+                term
+                for (at, term), each in self._pending.items()
+                if at == index and each == result
+            ),
+            default=0,
+        )
 
     def on_appended(self, core: Core, entries: Sequence[Entry]) -> None:
         """Check what a leader appends of its own (rules 39 and 40)."""
