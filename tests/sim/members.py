@@ -193,14 +193,18 @@ class Changes:
         self._world.note(
             f"n{replica.core.node_id} is asked to {action.kind} {steps}: {told}"
         )
-        if isinstance(told, Proposal) and not self._is_scripted:
-            for _, node_id in action.pairs:
-                self._world.after(0, f"join n{node_id}", self._join, node_id)
+        if not isinstance(told, Proposal):
+            return
+        for _, node_id in action.pairs:
+            # At once: healing may begin before it joins, and may need it.
+            node = self._cluster.make(node_id)
+            if not self._is_scripted:
+                self._world.after(0, f"join n{node_id}", self._join, node)
 
-    def _join(self, node_id: int) -> None:
-        node = self._cluster.make(node_id)
+    def _join(self, node: SimNode) -> None:
         if node.replica is None and not self.is_over and self._rng.random() < 0.9:
-            self._record(Action(at_us=self._world.now_us, name="join", node=node_id))
+            action = Action(at_us=self._world.now_us, name="join", node=node.node_id)
+            self._record(action)
             node.start()
 
     def _join_again(self, action: Action) -> None:
