@@ -4,7 +4,8 @@ Rules: ordered, complete, no revision split or repeated. A watch keeps nothing b
 revision it wants next; a slow one just reads older history, and one that fell below
 the compaction gets a RESYNC with a fresh list. Only watches that care are woken, and
 the others are not even asked: one that has read everything, and was not woken since,
-has missed nothing up to what was published last.
+has missed nothing up to what was published last. One that is far behind does not look
+for itself (``catch_up``), unless it found something where it looked last.
 
 Source: SEMANTICS.md section 2 (watch).
 """
@@ -15,17 +16,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+from raftd.node.catch_up import CatchUp
 from raftd.node.service import WatchBatch, WatchKind, WatchSpec
 from raftd.node.watch_clock import WatchClock
-from raftd.node.watch_index import WatchIndex
-from raftd.statemachine.events import Event, HistoryRecord
+from raftd.node.watch_index import About, WatchIndex
+from raftd.statemachine.events import Event, HistoryRecord, revision_of
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.schema.base import Refusal
 
 __all__ = ["Watch", "Watches"]
 
-_EVENTS_MAX: Final = 1000
-"""In one batch; a revision is never split for it."""
+_RECORDS_MAX: Final = 1000
+"""In one batch,"""
+
+_RECORDS_FIRST: Final = 16
+"""and in the first one. Who is further behind is found what it wants."""
 
 _PROGRESS_S: Final = 1.0
 """An idle watch hears how far it is at least so often."""
@@ -39,6 +44,7 @@ class Watches:
         self._watches: Final[dict[Watch, None]] = {}
         self._index: Final[WatchIndex[Watch]] = WatchIndex()
         self.clock: Final = WatchClock(_PROGRESS_S)
+        self.catch_up: Final = CatchUp(machine)
         self.published_rev = 0
         """The last revision that watches were woken for, if they wanted it."""
 
@@ -52,6 +58,7 @@ class Watches:
     def forget(self, watch: Watch) -> None:
         """Drop a closed watch."""
         self._watches.pop(watch, None)
+        self.catch_up.drop(watch)
         self._index.discard(watch, watch.spec.about)
 
     def publish(self, record: HistoryRecord) -> None:
@@ -85,6 +92,9 @@ class Watch:
         self._owner: Final = owner
         self._next_rev = spec.from_rev or machine.revision + 1
         self._has_read_all = self._next_rev > machine.revision
+        self._records_max = _RECORDS_FIRST
+        self._is_wanted_next = False
+        """Whether there is something wanted where it reads next."""
         self._ready: list[WatchBatch] = []
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
@@ -92,13 +102,35 @@ class Watch:
         if spec.wants_initial:
             self._list(WatchKind.INITIAL)
 
+    # --- what is far behind ---------------------------------------------------------
+
+    @property
+    def next_rev(self) -> int:
+        """The first revision that it has not read."""
+        return self._next_rev
+
+    @property
+    def about(self) -> About | None:
+        """The one subject of what it wants."""
+        return self.spec.about
+
+    def wants(self, event: Event) -> bool:
+        """Tell whether it wants an event."""
+        return self.spec.keep(event)
+
+    def go_to(self, revision: int, *, is_wanted: bool) -> None:
+        """Read on at a revision: nothing before it is wanted."""
+        self._next_rev, self._is_wanted_next = revision, is_wanted
+
+    # --- what happens ---------------------------------------------------------------
+
     def hear(self, event: Event, record: HistoryRecord) -> None:
         """Wake up if an event is wanted."""
         if self._is_woken or not self.spec.keep(event):
             return
         if self._has_read_all:
             # Nothing before this entry was wanted.
-            self._next_rev = max(self._next_rev, record.first_rev)
+            self.go_to(max(self._next_rev, record.first_rev), is_wanted=True)
         self.wake()
 
     def wake(self) -> None:
@@ -123,6 +155,9 @@ class Watch:
             if batch is not None:
                 return batch
             if self._ready:
+                continue
+            if not self._has_read_all:
+                await self._owner.catch_up.wait(self)
                 continue
             await self._idle()
             if not self._is_woken:
@@ -154,20 +189,26 @@ class Watch:
             self._next_rev = max(self._next_rev, self._owner.published_rev + 1)
 
     def _read(self) -> WatchBatch | None:
-        """Read on in the history; None if there is nothing to tell."""
+        """Read on in the history; None if nothing is found near by."""
         machine = self._machine
         while self._next_rev <= machine.revision:
-            records = machine.history.read(self._next_rev, _EVENTS_MAX)
+            records = machine.history.read(self._next_rev, self._records_max)
             if isinstance(records, Refusal):
                 self._list(WatchKind.RESYNC)
                 return None
             if not records:
                 self._next_rev = machine.revision + 1
                 return None
+            is_far = len(records) == self._records_max
+            if is_far and not self._is_wanted_next:
+                return None
             items = self._items(records)
             self._next_rev = max(self._next_rev, records[-1].last_rev + 1)
+            self._is_wanted_next = bool(items)
             if items:
+                self._records_max = min(2 * self._records_max, _RECORDS_MAX)
                 return WatchBatch(WatchKind.EVENTS, self._next_rev - 1, items)
+            self._records_max = _RECORDS_FIRST
         return None
 
     def _items(self, records: Sequence[HistoryRecord]) -> list[Any]:
@@ -177,7 +218,7 @@ class Watch:
             event
             for record in records
             for event in record.events
-            if keep(event) and _revision_of(event) >= first_rev
+            if keep(event) and revision_of(event) >= first_rev
         ]
         if prepare is None:
             return list(kept)
@@ -191,9 +232,3 @@ class Watch:
         self._ready.append(WatchBatch(WatchKind.INITIAL, revision, items))
         self._ready.append(WatchBatch(WatchKind.SYNCED, revision, ()))
         self._next_rev = revision + 1
-
-
-def _revision_of(event: Event) -> int:
-    """Return the revision of an event (a key's event is its version record)."""
-    rev: int = event.mod_rev if hasattr(event, "mod_rev") else event.rev
-    return rev

@@ -24,6 +24,7 @@ __all__ = [
     "JobEvent",
     "LockLost",
     "LossReason",
+    "revision_of",
 ]
 
 
@@ -83,6 +84,11 @@ class LockLost(
 
 
 Event = KeyValue | ElectionEvent | JobEvent | LockLost
+
+
+def revision_of(event: Event) -> int:
+    """Return the revision of an event's command."""
+    return event.mod_rev if isinstance(event, KeyValue) else event.rev
 
 
 class HistoryRecord(msgspec.Struct, frozen=True, gc=False):
