@@ -123,9 +123,8 @@ class Leases(Module):
         return found.claimant if found is not None else ""
 
     def ttl_ms(self, lease: int) -> int:
-        """Return the ttl of a live lease, 0 of one that has ended."""
-        found = self._leases.get(lease)
-        return found.ttl_ms if found is not None else 0
+        """Return the ttl of a live lease."""
+        return self._leases[lease].ttl_ms
 
     def deadline_ms(self, lease: int) -> int | None:
         """Return when a live lease ends unless renewed, None if it is not alive."""

@@ -210,6 +210,8 @@ class SoloNode:
         self, session: int, session_key: bytes, sink: StreamSink
     ) -> Refusal | None:
         refusal = self.refusing or self._check_key(session, session_key)
+        if session and refusal is None:
+            refusal = self.machine.leases.require(session)
         if refusal is None:
             self.streams[session] = sink
         return refusal

@@ -16,7 +16,7 @@ from tests.checkers.corruption import (
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.checkers.history import History
     from tests.checkers.parts import Applied, Event, Fields
@@ -252,13 +252,41 @@ def _early_run(history: History, rng: random.Random) -> None:
 @corruption("jobs", "a job overtakes one that comes first")
 def _overtaking(history: History, rng: random.Random) -> None:
     """As if the order of the ready jobs were lost in a restart."""
+    born = _born_alone(history)
+    found = [
+        job
+        for job, line in _taken_from_a_line(history)
+        if job in born
+        and any(
+            (_spec(history, born[other]).get("priority", 5), other) < (9, job)
+            for other in line & born.keys()
+        )
+    ]
+    request = born[pick(rng, found, "job that was taken before others")]
+    args = {"jobs": [{**_spec(history, request), "priority": 9}]}
+    applied = history.entries[request[0]].requests[request[1]]
+    change_request(history, request, msgspec.structs.replace(applied, args=args))
+
+
+def _born_alone(history: History) -> dict[int, Request]:
+    """Return, for each job that was enqueued by itself, the request that did."""
     born: dict[int, Request] = {}
     for request in requests(history, lambda _, e: e.name == "enqueue" and not e.error):
         applied = history.entries[request[0]].requests[request[1]]
         if len(applied.args["jobs"]) == 1 and applied.answer:
-            born[applied.answer["ids"][0]] = request
+            born.setdefault(applied.answer["ids"][0], request)
+    return born
+
+
+def _spec(history: History, request: Request) -> Fields:
+    """Return what was said of the one job of an enqueue."""
+    spec: Fields = history.entries[request[0]].requests[request[1]].args["jobs"][0]
+    return spec
+
+
+def _taken_from_a_line(history: History) -> Iterator[tuple[int, set[int]]]:
+    """Yield each job reserved whatever its type, and who was left ready then."""
     ready: dict[str, set[int]] = {}
-    found: list[int] = []
     for entry in history.entries:
         plain = {
             job["id"]
@@ -271,15 +299,8 @@ def _overtaking(history: History, rng: random.Random) -> None:
             line.discard(event.job)
             if event.state == "READY":
                 line.add(event.job)
-            elif (
-                event.state == "RESERVED" and event.job in plain & born.keys() and line
-            ):
-                found.append(event.job)
-    request = born[pick(rng, found, "job that was taken before others")]
-    applied = history.entries[request[0]].requests[request[1]]
-    (spec,) = applied.args["jobs"]
-    args = {"jobs": [{**spec, "priority": 9}]}
-    change_request(history, request, msgspec.structs.replace(applied, args=args))
+            elif event.state == "RESERVED" and event.job in plain:
+                yield event.job, line
 
 
 @corruption("jobs", "a job is taken from its worker before the reservation ends")
