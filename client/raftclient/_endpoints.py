@@ -256,17 +256,21 @@ class Endpoints:
         return None
 
     def _any(self) -> str:
+        """Choose whom to try next: another time it is another's turn.
+
+        To try one that is silent takes long: others come first, even if they failed.
+        """
         silent = {address for address in self._silent_s if self._is_silent(address)}
-        # To try one that is silent takes long: others first, even if they failed.
-        for avoided in (self._failed | silent, silent, set[str]()):
-            for candidates in self._ranked():
-                for step in range(len(candidates)):
-                    address = candidates[(self._turn + step) % len(candidates)]
-                    if address not in avoided:
-                        return address
+        in_turn = (
+            candidates[(self._turn + step) % len(candidates)]
+            for candidates in self._ranked()
+            for step in range(len(candidates))
+        )
+        address = min(in_turn, key=lambda each: (each in silent, each in self._failed))
+        if address in self._failed:
             self._failed.clear()
             self._turn += 1
-        raise AssertionError("there is always an own endpoint")
+        return address
 
     def _ranked(self) -> tuple[tuple[str, ...], ...]:
         """Group what is known: own endpoints, learnt ones, those of members gone."""

@@ -49,8 +49,20 @@ class Pump:
         window: Window,
         subscriptions: dict[int, Subscription],
         shared: Shared,
+        led_by: int,
     ) -> None:
+        """Begin to carry.
+
+        Args:
+            stream: It was answered.
+            window: Of writes and calls.
+            subscriptions: Watches, by tag; each is begun again.
+            shared: By all sessions of a client.
+            led_by: The node id of who led when the stream was answered: its member, or
+                who that relays to.
+        """
         self.stream: Final = stream
+        self._led_by: Final = led_by
         self._window: Final = window
         self._subscriptions: Final = subscriptions
         self._shared: Final = shared
@@ -110,6 +122,10 @@ class Pump:
             self.wake()
             return True
         return False
+
+    def is_led_elsewhere(self, leader: int) -> bool:
+        """Tell whether who leads, by node id, is another than when this began."""
+        return leader != self._led_by
 
     def give_up(self) -> None:
         """Take the member for dead."""

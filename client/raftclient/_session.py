@@ -19,8 +19,8 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from raftclient._attach import Attach
 from raftclient._endpoints import members_of
-from raftclient._greeting import Greeting
 from raftclient._held import Held
 from raftclient._keepalive import KEEPER
 from raftclient._plain import PlainStream
@@ -74,7 +74,7 @@ class Session:
         self.over: RaftError | None = None
         """Why it is of no use any more."""
         self._subscriptions: dict[int, Subscription] = {}
-        self._greeting: Greeting | None = None
+        self._attach: Attach | None = None
         self._pump: Pump | None = None
         self._wanted: Final = asyncio.Event()
         self._opened: Final = asyncio.Event()
@@ -83,8 +83,6 @@ class Session:
         self._timer_s = _NEVER_S
         self._is_upgrading = False
         self._asking: asyncio.Task[None] | None = None
-        self._led_by = 0
-        """Who led, by node id, when the stream began: it, or whom it relays to."""
         self._redirects = 0
         self._task: Final = self._loop.create_task(self._run())
         self._task.add_done_callback(self._check_task)
@@ -225,22 +223,25 @@ class Session:
             client_version=self._shared.client_version,
         )
         try:
-            self._greeting = Greeting(stream, hello)
-            try:
-                self._learn(target, await self._greeting.run(HELLO_S))
-            finally:
-                self._greeting = None
+            self._attach = Attach(stream, hello, self._shared.endpoints)
+            first = await self._attach.run(HELLO_S)
+            self._learn(target, first)
             if stream.is_read_only and self._wants_session:
                 return
-            pump = Pump(stream, self.window, self._subscriptions, self._shared)
-            self._pump = pump
+            self._pump = pump = Pump(
+                stream,
+                self.window,
+                self._subscriptions,
+                self._shared,
+                first.header.leader,
+            )
             try:
                 await pump.run()
             finally:
                 if pump.has_served:
                     backoff.reset()
         finally:
-            self._pump = None
+            self._attach = self._pump = None
             stream.cut()
 
     def _stream_to(self, address: str, *, is_read_only: bool) -> Stream:
@@ -274,8 +275,7 @@ class Session:
         node_id = first.welcome.node_id or first.header.node_id
         endpoints.learn(target.address, node_id, {})
         endpoints.learn_members(members_of(first.welcome, first.header))
-        self._led_by = first.header.leader
-        endpoints.redirect(self._led_by, "")
+        endpoints.redirect(first.header.leader, "")
         endpoints.succeeded(target.address)
         self._shared.renewer.prefer(target.address)
         self._redirects = 0
@@ -349,35 +349,29 @@ class Session:
         if not len(self.window) and not self._subscriptions:
             return
         self._arm(earliest_s)
-        is_asking = self._asking is not None and not self._asking.done()
-        if self._is_doubtful(now_s, late_s) and not is_asking:
-            self._asking = self._loop.create_task(self._ask_who_leads())
+        silent = self._exchange
+        if silent is None or not silent.look_for_silence(now_s, late_s):
+            return
+        if self._asking is None or self._asking.done():
+            self._asking = self._loop.create_task(self._ask_who_leads(silent))
 
-    def _is_doubtful(self, now_s: float, late_s: float) -> bool:
-        """Tell whether the member is silent, so that another one may lead."""
-        if self._pump is not None:
-            return self._pump.look_for_silence(now_s, late_s)
-        return self._greeting is not None and self._greeting.is_doubtful(now_s, late_s)
+    @property
+    def _exchange(self) -> Attach | Pump | None:
+        """What there is between this session and its member now."""
+        return self._pump or self._attach
 
-    async def _ask_who_leads(self) -> None:
+    async def _ask_who_leads(self, silent: Attach | Pump) -> None:
         """Leave a silent member if another one knows a new leader.
 
         So an election is followed by how long it took, and not by how long a member
         may be busy.
         """
-        silent, endpoints = self._pump or self._greeting, self._shared.endpoints
-        address = silent.stream.address if silent is not None else ""
-        other = endpoints.another(address)
-        if silent is None or other is None:
+        endpoints = self._shared.endpoints
+        other = endpoints.another(silent.stream.address)
+        if other is None:
             return
         leader = await self._shared.unary.ask_members(other, LEADER_S_MAX)
-        if not leader or silent is not (self._pump or self._greeting):
-            return
-        if self._pump is not None:
-            is_elsewhere = leader != self._led_by
-        else:
-            is_elsewhere = endpoints.is_other(address, leader)
-        if is_elsewhere:
+        if silent is self._exchange and leader and silent.is_led_elsewhere(leader):
             endpoints.redirect(leader, "")
             silent.give_up()
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from raftd.consensus.messages import TimeoutNow
 from raftd.consensus.types import NodeId, Role
 from raftd.node.fitness import Advice, Fitness
+from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.node import Node
 from raftd.node.service import AddMember, MemberInfo
 from raftd.server.app import App
@@ -104,6 +105,10 @@ class Cluster:
             if all(map(is_so, nodes)):
                 return
             await self._change()
+
+    async def all_can_change(self) -> None:
+        """Wait until everybody knows of everybody what its release can do."""
+        await self.until(lambda node: node.roster.level >= CHANGES_LEVEL)
 
     async def start(self, *nodes: int) -> None:
         wanted = nodes or tuple(member.id for member in self.members)

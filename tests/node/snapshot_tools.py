@@ -25,6 +25,7 @@ __all__ = [
     "break_link",
     "compared_beyond",
     "cut_beyond",
+    "leave_behind",
     "put",
 ]
 
@@ -61,6 +62,24 @@ async def cut_beyond(cluster: Cluster, index: int) -> None:
     count = 0
     while (leader := await cluster.leader()).driver.replica.core.first_index <= index:
         count += await _put_some(leader, count)
+
+
+async def leave_behind(cluster: Cluster) -> int:
+    """Stop a follower until it needs a snapshot; returns its id."""
+    follower = await cluster.follower()
+    node_id = follower.node_id
+    # Before that nobody is cut off: the follower's release might know no snapshots.
+    await cluster.all_can_change()
+    await put(await cluster.leader(), b"early")
+    await cluster.applied_everywhere()
+    index = follower.machine.applied_index
+    await cluster.stop(node_id)
+    leader = await cluster.leader()
+    await asyncio.gather(*(put(leader, b"k%d" % number) for number in range(200)))
+    await cut_beyond(cluster, index + 1)
+    # The next checkpoint must not come beside the snapshot: it may cut it off.
+    await cluster.marks_rest()
+    return node_id
 
 
 async def compared_beyond(cluster: Cluster, index: int) -> None:

@@ -27,7 +27,8 @@ _FAR = 100
 class _Tower:
     """A machine whose entries reach its watches, and how often what was asked."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, slice_events: int = 256) -> None:
+        patch.setattr("raftd.node.catch_up._SLICE_EVENTS", slice_events)
         self.harness = Harness()
         self.machine = self.harness.machine
         self.watches = Watches(self.machine)
@@ -181,8 +182,7 @@ async def test_one_walk_serves_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_the_loop_has_turns_during_a_long_walk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raftd.node.catch_up._SLICE_EVENTS", 10)
-    tower = _Tower(monkeypatch)
+    tower = _Tower(monkeypatch, slice_events=10)
     tower.put_far(b"x")
     told: list[int] = []
     task = asyncio.create_task(_follow(tower.open_key(b"a", 1), told))
@@ -199,8 +199,7 @@ async def test_the_loop_has_turns_during_a_long_walk(
 async def test_who_wants_what_the_walk_has_passed_gets_it_from_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raftd.node.catch_up._SLICE_EVENTS", 10)
-    tower = _Tower(monkeypatch)
+    tower = _Tower(monkeypatch, slice_events=10)
     tower.put(b"a")
     tower.put_far(b"x")
     late: list[int] = []
@@ -232,8 +231,7 @@ async def test_one_that_is_closed_while_it_waits_ends_at_once(
 async def test_who_falls_below_the_compaction_is_told_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raftd.node.catch_up._SLICE_EVENTS", 10)
-    tower = _Tower(monkeypatch)
+    tower = _Tower(monkeypatch, slice_events=10)
     tower.put_far(b"x")
     middle = tower.machine.revision
     tower.put_far(b"x")

@@ -13,7 +13,6 @@ import pytest
 
 from raftd.consensus.types import NodeId, Role
 from raftd.node.errors import NodeFailed
-from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.node import Node
 from raftd.node.service import (
     AddMember,
@@ -53,11 +52,6 @@ async def _refused(node: Node, change: MemberChange) -> Refusal:
     told = await node.change_members(change, _S)
     assert isinstance(told, Refusal), told
     return told
-
-
-async def _all_have_shown(cluster: Cluster) -> None:
-    """Wait until everybody knows of everybody what its release can do."""
-    await cluster.until(lambda node: node.roster.level >= CHANGES_LEVEL)
 
 
 async def _silent(cluster: Cluster, node_id: int) -> Node:
@@ -113,7 +107,7 @@ async def test_a_removed_follower_stops_with_a_sentence_and_disturbs_nobody(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path) as cluster:
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         leader, gone = await cluster.leader(), await cluster.follower()
         app, term = cluster.apps[gone.node_id], leader.header().raft_term
         info = await _changed(leader, RemoveMember(gone.node_id))
@@ -133,7 +127,7 @@ async def test_a_removed_follower_stops_with_a_sentence_and_disturbs_nobody(
 
 async def test_a_leader_that_removes_itself_hands_over_and_ends(tmp_path: Path) -> None:
     async with Cluster(tmp_path) as cluster:
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         old = await cluster.leader()
         app = cluster.apps[old.node_id]
         await _changed(old, RemoveMember(old.node_id))
@@ -149,7 +143,7 @@ async def test_a_change_asked_of_a_follower_is_carried_out_by_the_leader(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path) as cluster:
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         follower = await cluster.follower()
         added = await _changed(follower, AddMember("new", "127.0.0.1:9", "h:7400"))
         assert added == MemberInfo(
@@ -167,7 +161,7 @@ async def test_a_wiped_disk_stops_and_comes_back_by_a_replacement(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path) as cluster:
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         leader, lost = await cluster.leader(), await cluster.follower()
         await _put(leader, b"kept")
         old_id = lost.node_id
@@ -216,7 +210,7 @@ async def test_what_would_leave_no_live_majority_is_refused_unless_forced(
 ) -> None:
     async with Cluster(tmp_path, election_ms=1000) as cluster:
         leader = await cluster.leader()
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         down, up = (n for n in (1, 2, 3) if n != leader.node_id)
         await cluster.stop(down)
         leader = await _silent(cluster, down)
@@ -261,7 +255,7 @@ async def test_a_member_that_moved_is_found_and_its_address_logged(
 ) -> None:
     async with Cluster(tmp_path) as cluster:
         moved = (await cluster.follower()).node_id
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         await cluster.stop(moved)
         cluster.move(moved)
         await cluster.start(moved)
@@ -297,7 +291,7 @@ async def test_leadership_goes_to_no_learner_no_stranger_and_nobody_out_of_touch
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path) as cluster:
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         leader, follower = await cluster.leader(), await cluster.follower()
         await _changed(leader, AddMember("new", "127.0.0.1:9"))
         await cluster.stop(follower.node_id)
@@ -325,7 +319,7 @@ async def test_nobody_is_cut_off_while_a_member_may_not_take_snapshots(
         tmp_path, checkpoint_interval_ms=100, log_keep_bytes=1, election_ms=1000
     ) as cluster:
         leader, away = await cluster.leader(), (await cluster.follower()).node_id
-        await _all_have_shown(cluster)
+        await cluster.all_can_change()
         if not all_take_snapshots:
             for app in cluster.apps.values():
                 assert app.node is not None

@@ -11,12 +11,11 @@ import pytest
 from raftd.consensus.messages import Append
 from raftd.consensus.types import Role
 from raftd.node.driver import Driver
-from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.node import Node
 from raftd.node.refusals import DIVERGED
 from raftd.storage.log_store import LogStore
 from tests.node.cluster import IMPATIENT, Cluster
-from tests.node.snapshot_tools import CUTTING, StageTap, cut_beyond, put
+from tests.node.snapshot_tools import CUTTING, StageTap, leave_behind, put
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ async def test_a_restarted_follower_is_ready_when_it_has_what_it_missed(
 async def test_a_member_that_takes_in_a_snapshot_is_not_ready(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node_id = await _leave_behind(cluster)
+    node_id = await leave_behind(cluster)
     tap = StageTap(node_id, monkeypatch)
     tap.hold(0)
     resets = asyncio.Event()
@@ -157,18 +156,3 @@ async def test_once_ready_it_stays_so_but_for_alarms_and_leaders(
     assert node.readiness.is_ready, "what it caught up with once is still here"
     node.refuse_writes(DIVERGED)
     assert not node.readiness.is_ready
-
-
-async def _leave_behind(cluster: Cluster) -> int:
-    """Stop a follower until it needs a snapshot; returns its id."""
-    follower = await cluster.follower()
-    node_id = follower.node_id
-    await cluster.until(lambda node: node.roster.level >= CHANGES_LEVEL)
-    await put(await cluster.leader(), b"early")
-    await cluster.applied_everywhere()
-    index = follower.machine.applied_index
-    await cluster.stop(node_id)
-    leader = await cluster.leader()
-    await asyncio.gather(*(put(leader, b"k%d" % number) for number in range(200)))
-    await cut_beyond(cluster, index + 1)
-    return node_id

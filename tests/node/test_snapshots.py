@@ -10,7 +10,6 @@ import pytest
 from raftd.consensus.types import NodeId
 from raftd.node import snapshots_out
 from raftd.node.disk_guard import DiskGuard
-from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.peer_calls import (
     Noted,
     OfferSnapshot,
@@ -32,7 +31,7 @@ from tests.node.snapshot_tools import (
     StageTap,
     break_link,
     compared_beyond,
-    cut_beyond,
+    leave_behind,
     put,
 )
 
@@ -43,29 +42,11 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots_out, "_PIECE_BYTES", 1)
 
 
-async def _leave_behind(cluster: Cluster) -> int:
-    """Stop a follower until it needs a snapshot; returns its id."""
-    follower = await cluster.follower()
-    node_id = follower.node_id
-    # Before that nobody is cut off: the follower's release might know no snapshots.
-    await cluster.until(lambda node: node.roster.level >= CHANGES_LEVEL)
-    await put(await cluster.leader(), b"early")
-    await cluster.applied_everywhere()
-    index = follower.machine.applied_index
-    await cluster.stop(node_id)
-    leader = await cluster.leader()
-    await asyncio.gather(*(put(leader, b"k%d" % number) for number in range(200)))
-    await cut_beyond(cluster, index + 1)
-    # The next checkpoint must not come beside the snapshot: it may cut it off.
-    await cluster.marks_rest()
-    return node_id
-
-
 async def test_a_follower_that_was_away_for_long_gets_a_snapshot(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         await cluster.start(node_id)
         await cluster.applied_everywhere()
         again = cluster.node(node_id)
@@ -86,7 +67,7 @@ async def test_a_broken_link_goes_on_at_the_chunk_where_it_broke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         tap = StageTap(node_id, monkeypatch)
         tap.hold(2)
         await cluster.start(node_id)
@@ -109,7 +90,7 @@ async def test_a_new_leader_offers_its_own_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         tap = StageTap(node_id, monkeypatch)
         tap.hold(1)
         await cluster.start(node_id)
@@ -130,7 +111,7 @@ async def test_a_receiver_that_stops_between_stage_and_finish_needs_no_chunk_aga
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         tap = StageTap(node_id, monkeypatch)
         is_whole = asyncio.Event()
 
@@ -155,7 +136,7 @@ async def test_a_row_that_was_altered_on_its_way_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         tap = StageTap(node_id, monkeypatch)
         altered = 0
 
@@ -259,7 +240,7 @@ async def test_a_snapshot_takes_nothing_of_a_full_disks_last_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         tap = StageTap(node_id, monkeypatch)
         was_refused = asyncio.Event()
         take = SnapshotsIn._take_chunks  # noqa: SLF001  # seen, not changed
@@ -289,7 +270,7 @@ async def test_an_answer_that_is_none_does_not_end_the_leader(
     reply: Noted | SnapshotTold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         leader = await cluster.leader()
         asked = asyncio.Event()
         call = Links.call
@@ -316,7 +297,7 @@ async def test_a_follower_that_never_ends_loading_is_given_up(
     monkeypatch.setattr(snapshots_out, "_FINISH_S", 0.0)
     monkeypatch.setattr(snapshots_out, "_PATIENCE_S", 0.5)
     async with Cluster(tmp_path, **CUTTING) as cluster:
-        node_id = await _leave_behind(cluster)
+        node_id = await leave_behind(cluster)
         offers: dict[bytes, int] = {}
         is_again = asyncio.Event()
         take = SnapshotsIn._take_offer  # noqa: SLF001  # seen, not changed

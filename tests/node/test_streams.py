@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from raftd.node.member_sight import CHANGES_LEVEL
 from raftd.node.node import Node
 from raftd.node.service import (
     AddMember,
@@ -85,7 +84,7 @@ async def test_streams_hear_once_of_each_change_that_concerns_clients(
 
 async def test_a_leader_that_is_removed_names_its_heir(tmp_path: Path) -> None:
     async with Cluster(tmp_path) as cluster:
-        await cluster.until(lambda node: node.roster.level >= CHANGES_LEVEL)
+        await cluster.all_can_change()
         leader = await cluster.leader()
         ear = await _open_ear(leader)
         others = {1, 2, 3} - {leader.node_id}
