@@ -29,7 +29,7 @@ from raftd.node.roster import Roster, encode_roster
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.rows import Checkpoint
 from raftd.statemachine.schema.entry import MarkEntry
-from raftd.storage.chunks import pack_in_steps
+from raftd.storage.chunks import CHUNK_BYTES, join
 from raftd.storage.errors import DamagedFiles, DiskFull, StorageError
 from raftd.storage.types import CheckpointMeta
 
@@ -95,9 +95,16 @@ class _Job:
 
     def encode(self) -> Iterator[None]:
         """Make chunks of the rows, in small steps."""
-        for chunk in pack_in_steps(self.checkpoint.rows(), _STEP_ROWS):
-            if chunk is not None:
-                self.chunks.append(chunk)
+        checkpoint = self.checkpoint
+        rows: list[bytes] = []
+        room_bytes = CHUNK_BYTES
+        while not checkpoint.is_done:
+            taken = checkpoint.take(_STEP_ROWS, room_bytes)
+            room_bytes -= sum(map(len, taken))
+            rows += taken
+            if room_bytes <= 0 or (rows and checkpoint.is_done):
+                self.chunks.append(join(rows))
+                rows, room_bytes = [], CHUNK_BYTES
             yield
 
 

@@ -333,8 +333,10 @@ class Kv(Module):
         assert isinstance(key, bytes)
         rev = int.from_bytes(key[-REVISION_BYTES:], "big")
         record = self._versions.exact(key[:-REVISION_BYTES], rev)
-        if record is None:
-            return None
+        return self.encode_record(table, record) if record is not None else None
+
+    def encode_record(self, table: int, record: KeyValue) -> bytes:
+        """Encode a version of a key."""
         return _encode((record.value, record.create_rev, record.version, record.lease))
 
     def load_row(self, table: int, key: RowKey, value: bytes) -> None:

@@ -85,7 +85,9 @@ class Machine:
             self.context.timers.register(module.rank, module.timer_deadline)
             for table in module.tables:
                 self._by_table[table] = module
-                self.context.rows.register(table, module.encode_row)
+                self.context.rows.register(
+                    table, module.encode_row, module.encode_record
+                )
 
     # --- apply -------------------------------------------------------------------
 

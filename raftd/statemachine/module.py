@@ -95,6 +95,10 @@ class Module:
         """Encode a row as it is now; None = there is none."""
         raise AssertionError(f"{self.rank.name} has no table {table} with {key!r}")
 
+    def encode_record(self, table: int, record: Any) -> bytes:
+        """Encode a row from what ``Rows.mark_as`` was given for it."""
+        raise AssertionError(f"{self.rank.name} gives no records of table {table}")
+
     def load_row(self, table: int, key: RowKey, value: bytes) -> None:
         """Take up a row; rows of a table come sorted by their packed keys."""
         raise AssertionError(f"{self.rank.name} has no table {table} with {key!r}")

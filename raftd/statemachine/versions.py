@@ -20,6 +20,7 @@ from sortedcontainers import SortedList
 
 from raftd.statemachine.context import Context
 from raftd.statemachine.loading import STEP_ROWS, in_steps, pop_in_steps
+from raftd.statemachine.rows import OWED
 from raftd.statemachine.schema.kv import KeyValue
 from raftd.statemachine.tables import Table
 
@@ -35,7 +36,7 @@ class Versions:
 
     def __init__(self, context: Context) -> None:
         self._context: Final = context
-        self._mark: Final = context.mark
+        self._mark_as: Final = context.rows.mark_as
         self._undo: Final = context.journal.undo
         self.live: Final[dict[bytes, KeyValue]] = {}
         self._index: SortedList = SortedList()
@@ -94,7 +95,7 @@ class Versions:
         """
         key = record.key
         rev = record.mod_rev
-        self._mark(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"))
+        self._mark_as(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"), record)
         if previous is None:
             self._undo(self._restore, key, None)
             self.live[key] = record
@@ -123,7 +124,7 @@ class Versions:
         """
         key = tombstone.key
         context = self._context
-        context.mark(_VERSIONS, key + tombstone.mod_rev.to_bytes(REVISION_BYTES, "big"))
+        self._mark_as(_VERSIONS, _row_key(tombstone), OWED)
         context.journal.undo(self._restore, key, previous)
         del self.live[key]
         self._index.remove(key)
@@ -150,12 +151,15 @@ class Versions:
         if chain is None:
             return
         rev = event.mod_rev
-        gone = bisect_right(chain, rev - 1, key=_mod_rev)
+        gone = 0  # hardly ever more than one goes
+        while gone < len(chain) and chain[gone].mod_rev < rev:
+            gone += 1
         if gone < len(chain) and chain[gone].mod_rev == rev and not chain[gone].version:
             gone += 1
-        mark = self._context.mark
+        mark_as = self._mark_as
         for record in chain[:gone]:
-            mark(_VERSIONS, key + record.mod_rev.to_bytes(REVISION_BYTES, "big"))
+            rev = record.mod_rev
+            mark_as(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"), None)
         if gone < len(chain):
             del chain[:gone]
             return
@@ -178,10 +182,14 @@ class Versions:
             del self._chains[key]
 
     def _unoverwrite(self, key: bytes, previous: KeyValue) -> None:
+        self._mark_as(_VERSIONS, _row_key(self.live[key]), OWED)
         self._unsupersede(key)
         self.live[key] = previous
 
     def _restore(self, key: bytes, previous: KeyValue | None) -> None:
+        undone = self.live.get(key)
+        if undone is not None:
+            self._mark_as(_VERSIONS, _row_key(undone), OWED)
         if previous is None:
             del self.live[key]
             self._index.remove(key)
@@ -242,6 +250,10 @@ class Versions:
             del self.live[key]
             self._chains.setdefault(key, []).append(tombstone)
             self._ghosts.add(key)
+
+
+def _row_key(record: KeyValue) -> bytes:
+    return record.key + record.mod_rev.to_bytes(REVISION_BYTES, "big")
 
 
 def _between(keys: SortedList, start: bytes, end: bytes) -> Iterator[bytes]:

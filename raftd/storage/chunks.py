@@ -10,12 +10,11 @@ flipped bits lies beside the chunk, in state.db's row.
 Source: DESIGN.md section 6 (state.db).
 """
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-__all__ = ["CHUNK_BYTES", "Row", "pack", "pack_in_steps", "unpack"]
+__all__ = ["CHUNK_BYTES", "Row", "join", "pack", "unpack"]
 
 #: (table, key, value); value None deletes.
 Row = tuple[int, bytes, bytes | None]
@@ -30,26 +29,21 @@ _decoder = msgspec.msgpack.Decoder(list[Row])
 
 def pack(rows: Iterable[Row]) -> Iterator[bytes]:
     """Pack rows, in their order, into chunks of about `CHUNK_BYTES`."""
-    return (chunk for chunk in pack_in_steps(rows, sys.maxsize) if chunk is not None)
-
-
-def pack_in_steps(rows: Iterable[Row], step_rows: int) -> Iterator[bytes | None]:
-    """Pack rows as `pack` does, with a None after every so many rows."""
     gathered: list[Row] = []
     size_bytes = 0
-    left = step_rows
     for row in rows:
         gathered.append(row)
         size_bytes += _ROW_OVERHEAD_BYTES + len(row[1]) + len(row[2] or b"")
         if size_bytes >= CHUNK_BYTES:
             yield _encoder.encode(gathered)
             gathered, size_bytes = [], 0
-        left -= 1
-        if not left:
-            left = step_rows
-            yield None
     if gathered:
         yield _encoder.encode(gathered)
+
+
+def join(rows: Sequence[bytes]) -> bytes:
+    """Make one chunk of rows that are encoded already, of about `CHUNK_BYTES`."""
+    return _encoder.encode([msgspec.Raw(row) for row in rows])
 
 
 def unpack(data: bytes) -> list[Row]:

@@ -268,8 +268,7 @@ class Invariants:
             applied = machine.apply(entry.index, entry.payload if is_batch else b"")
             if applied.mark is None:
                 continue
-            for _ in machine.take_checkpoint().rows():
-                pass
+            machine.take_checkpoint().finish()
             machine.checkpoint_written()
             known = self._digests.get(entry.index, machine.digest)
             if machine.digest_index != entry.index or machine.digest != known:
