@@ -39,7 +39,7 @@ FIRST_SEEDS: Final[dict[str, int]] = {
     "change-before-upgrade": 40,
     "install-acked-early": 3,
     "install-keeps-suffix": 16,
-    "old-state-over-new": 34,
+    "old-state-over-new": 49,
     "snapshot-without-sessions": 12,
     "snapshot-without-members": 3,
     "window-not-in-checkpoint": 2,
