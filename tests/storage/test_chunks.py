@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftd.storage.chunks import CHUNK_BYTES, Row, pack, unpack
+from raftd.storage.chunks import CHUNK_BYTES, Row, join, pack, unpack
 
 rows_of_any_kind = st.lists(
     st.tuples(
@@ -33,6 +33,11 @@ def test_a_chunk_is_closed_by_the_row_that_fills_it(rows: list[Row]) -> None:
     for chunk in chunks[:-1]:
         # The estimate of a row's headers is generous by some bytes a row.
         assert len(chunk) > CHUNK_BYTES - 16 * len(unpack(chunk))
+
+
+@given(rows_of_any_kind)
+def test_joining_encoded_rows_is_packing_them(rows: list[Row]) -> None:
+    assert unpack(join([msgspec.msgpack.encode(row) for row in rows])) == rows
 
 
 def test_packing_is_lazy_so_that_a_turn_of_the_loop_stays_short() -> None:
