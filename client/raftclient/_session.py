@@ -19,9 +19,9 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from raftclient._attach import Attach
 from raftclient._endpoints import members_of
 from raftclient._held import Held
+from raftclient._hello import Hello
 from raftclient._keepalive import KEEPER
 from raftclient._plain import PlainStream
 from raftclient._pump import Pump
@@ -74,7 +74,7 @@ class Session:
         self.over: RaftError | None = None
         """Why it is of no use any more."""
         self._subscriptions: dict[int, Subscription] = {}
-        self._attach: Attach | None = None
+        self._hello: Hello | None = None
         self._pump: Pump | None = None
         self._wanted: Final = asyncio.Event()
         self._opened: Final = asyncio.Event()
@@ -223,8 +223,9 @@ class Session:
             client_version=self._shared.client_version,
         )
         try:
-            self._attach = Attach(stream, hello, self._shared.endpoints)
-            first = await self._attach.run(HELLO_S)
+            self._hello = Hello(stream, hello, self._shared.endpoints)
+            first = await self._hello.run(HELLO_S)
+            self._hello = None
             self._learn(target, first)
             if stream.is_read_only and self._wants_session:
                 return
@@ -241,7 +242,7 @@ class Session:
                 if pump.has_served:
                     backoff.reset()
         finally:
-            self._attach = self._pump = None
+            self._hello = self._pump = None
             stream.cut()
 
     def _stream_to(self, address: str, *, is_read_only: bool) -> Stream:
@@ -356,11 +357,11 @@ class Session:
             self._asking = self._loop.create_task(self._ask_who_leads(silent))
 
     @property
-    def _exchange(self) -> Attach | Pump | None:
+    def _exchange(self) -> Hello | Pump | None:
         """What there is between this session and its member now."""
-        return self._pump or self._attach
+        return self._pump or self._hello
 
-    async def _ask_who_leads(self, silent: Attach | Pump) -> None:
+    async def _ask_who_leads(self, silent: Hello | Pump) -> None:
         """Leave a silent member if another one knows a new leader.
 
         So an election is followed by how long it took, and not by how long a member

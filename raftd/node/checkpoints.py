@@ -29,7 +29,7 @@ from raftd.node.roster import Roster, encode_roster
 from raftd.statemachine.machine import Machine
 from raftd.statemachine.rows import Checkpoint
 from raftd.statemachine.schema.entry import MarkEntry
-from raftd.storage.chunks import CHUNK_BYTES, join
+from raftd.storage import chunks
 from raftd.storage.errors import DamagedFiles, DiskFull, StorageError
 from raftd.storage.types import CheckpointMeta
 
@@ -97,14 +97,14 @@ class _Job:
         """Make chunks of the rows, in small steps."""
         checkpoint = self.checkpoint
         rows: list[bytes] = []
-        room_bytes = CHUNK_BYTES
+        room_bytes = chunks.CHUNK_BYTES
         while not checkpoint.is_done:
             taken = checkpoint.take(_STEP_ROWS, room_bytes)
             room_bytes -= sum(map(len, taken))
             rows += taken
             if room_bytes <= 0 or (rows and checkpoint.is_done):
-                self.chunks.append(join(rows))
-                rows, room_bytes = [], CHUNK_BYTES
+                self.chunks.append(chunks.join(rows))
+                rows, room_bytes = [], chunks.CHUNK_BYTES
             yield
 
 
@@ -261,8 +261,8 @@ async def _at_once() -> None:
     return
 
 
-async def _slowly(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
+async def _slowly(packed: Sequence[bytes]) -> AsyncIterator[bytes]:
     """Leave the loop, and the disk, to others between any two chunks."""
-    for chunk in chunks:
+    for chunk in packed:
         yield chunk
         await asyncio.sleep(_STORE_REST_S)

@@ -27,10 +27,11 @@ from raftd.statemachine.schema.base import Refusal
 __all__ = ["Watch", "Watches"]
 
 _RECORDS_MAX: Final = 1000
-"""In one batch,"""
+"""Of the history, read for one batch at the most."""
 
 _RECORDS_FIRST: Final = 16
-"""and in the first one. Who is further behind is found what it wants."""
+"""The same for the first batch, and after a look that found nothing. With more than
+that ahead, a watch is far behind."""
 
 _PROGRESS_S: Final = 1.0
 """An idle watch hears how far it is at least so often."""

@@ -3,8 +3,9 @@
 Rules of a command:
 * It draws one revision R with ``rev()`` for all its events, on first use; each id or
   token takes the next number with ``mint()``.
-* It calls ``mark`` before it changes a row, and notes in ``journal`` how to take each
-  change back. Counter, events, decisions, promotions and sizes take themselves back.
+* It calls ``mark`` (or ``rows.mark_as``) before it changes a row, and notes in
+  ``journal`` how to take each change back. Counter, events, decisions, promotions and
+  sizes take themselves back.
 * It draws R before it counts sizes, emits, decides or asks for a promotion.
 * It looks at no clock but ``now_ms`` and, for ``run_at`` and cron, ``wall_ms``.
 

@@ -3,11 +3,12 @@
 Rules:
 * A row is marked *before* it is changed. At a mark the set of changed rows is swapped
   for an empty one and encoded later, in slices, while new entries are applied: a row
-  about to change while the checkpoint still owes it is encoded at that moment.
-* Several checkpoints may owe rows at once, and each row is owed by one of them at the
-  most: whatever changed after a mark was encoded for that mark's checkpoint before.
+  that is to be looked up, and about to change while the checkpoint still owes it, is
+  encoded at that moment.
+* Several checkpoints may owe rows at once, and each row is to be looked up for one of
+  them at the most: whatever changed after a mark was encoded for its checkpoint before.
 * A row that is made from a record which never changes may be marked with it, and is
-  encoded from it, without being looked for: at scale the look-up is half the work.
+  encoded from it, without being looked up: at scale that is half the work.
 * A mark of a refused command stays: its row is then written unchanged. Marks follow
   from the log alone, so every member writes the same rows at the same index.
 * No encoded row is kept once the checkpoint is written, and no hash per row.
@@ -45,7 +46,7 @@ _number: Final = int.from_bytes
 
 
 class _Owed:
-    """Stands for a row that the checkpoint has not encoded yet, as it is now."""
+    """Stands for a row that is to be looked up."""
 
 
 OWED: Final = _Owed()
@@ -104,8 +105,8 @@ class Checkpoint:
             bytes_max: Of all together; the row that goes beyond is the last one.
 
         Returns:
-            Each as msgpack of ``[table, key, value]``, a `Row`. Fewer than asked for
-            if no more are owed.
+            Each as msgpack of ``[table, key, value]``, a `Row`; ``is_done`` says
+            whether those were the last.
         """
         taken: list[bytes] = []
         room_bytes, total = bytes_max, self._sum
@@ -137,7 +138,7 @@ class Checkpoint:
                 yield _decode(row)
 
     def pay(self, table: int, key: RowKey) -> None:
-        """Encode a row now, because it is about to change."""
+        """Encode a row that is to be looked up now: it is about to change."""
         owed = self._owed[table]
         if owed.get(key) is OWED:
             owed[key] = self._value(table, key, OWED)
@@ -175,13 +176,14 @@ class Rows:
     def mark_as(self, table: int, key: RowKey, state: _State) -> None:
         """Say that a row is about to change, and into what.
 
-        Every later change of the row has to be marked so, too, and if it is taken back.
+        ``mark`` would leave in place what was given: whoever changes the row later, or
+        takes the change back, calls this again.
 
         Args:
             table: Its table.
             key: Its key.
-            state: What it will be made from, which never changes; None = it goes;
-                ``OWED`` = to be looked up, as by ``mark``.
+            state: What it will be made from, which never changes and is not bytes;
+                None = it goes; ``OWED`` = to be looked up, as by ``mark``.
         """
         changed = self._changed[table]
         if self._open and key not in changed:

@@ -124,6 +124,7 @@ class Versions:
         """
         key = tombstone.key
         context = self._context
+        # Whether a tombstone remains is not known yet.
         self._mark_as(_VERSIONS, _row_key(tombstone), OWED)
         context.journal.undo(self._restore, key, previous)
         del self.live[key]
@@ -158,8 +159,7 @@ class Versions:
             gone += 1
         mark_as = self._mark_as
         for record in chain[:gone]:
-            rev = record.mod_rev
-            mark_as(_VERSIONS, key + rev.to_bytes(REVISION_BYTES, "big"), None)
+            mark_as(_VERSIONS, _row_key(record), None)
         if gone < len(chain):
             del chain[:gone]
             return

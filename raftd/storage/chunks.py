@@ -42,7 +42,7 @@ def pack(rows: Iterable[Row]) -> Iterator[bytes]:
 
 
 def join(rows: Sequence[bytes]) -> bytes:
-    """Make one chunk of rows that are encoded already, of about `CHUNK_BYTES`."""
+    """Make one chunk of rows that are encoded already; the caller keeps its size."""
     return _encoder.encode([msgspec.Raw(row) for row in rows])
 
 

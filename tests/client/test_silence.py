@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from raftclient import _session, aio
-from raftclient._attach import Attach
 from raftclient._endpoints import Endpoints
+from raftclient._hello import Hello
 from raftclient._pump import Pump
 from raftpb.v1.sessions_pb2 import StreamHello
 from tests.client.fake_server import BOTH, FakeCluster
@@ -100,10 +100,10 @@ async def test_a_hello_is_doubtful_when_who_should_lead_is_silent(
     *, relay: bool, silent_s: float, late_s: float, is_doubtful: bool
 ) -> None:
     stream = SimpleNamespace(address="x:1")
-    hello, endpoints = StreamHello(relay=relay), Endpoints(["x:1"])
-    attach = Attach(stream, hello, endpoints)  # type: ignore[arg-type]  # only named
+    message, endpoints = StreamHello(relay=relay), Endpoints(["x:1"])
+    hello = Hello(stream, message, endpoints)  # type: ignore[arg-type]  # only named
     now_s = asyncio.get_running_loop().time() + silent_s
-    assert attach.look_for_silence(now_s, late_s) is is_doubtful
+    assert hello.look_for_silence(now_s, late_s) is is_doubtful
 
 
 async def test_who_relays_to_the_leader_that_others_know_is_waited_for(

@@ -78,11 +78,7 @@ _PATCHES: Final[tuple[tuple[Any, str, Any], ...]] = (
 @contextlib.contextmanager
 def virtual(chunk_bytes: int) -> Iterator[None]:
     """Run the body with simulated time and small chunks."""
-    patches = (
-        *_PATCHES,
-        (chunks, "CHUNK_BYTES", chunk_bytes),
-        (checkpoints, "CHUNK_BYTES", chunk_bytes),
-    )
+    patches = (*_PATCHES, (chunks, "CHUNK_BYTES", chunk_bytes))
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from raftd.statemachine.machine import Machine
 from raftd.statemachine.rows import DIGEST_BYTES, OWED, Checkpoint, Row, Rows
 from raftd.statemachine.tables import RowKey, Table, pack_key
+from tests.statemachine.random_log import LIMITS, random_log
 
 _NEVER = 1 << 60
 _VERSIONS = int(Table.VERSIONS)
@@ -122,3 +124,23 @@ def test_the_digest_is_that_of_the_rows_in_any_order() -> None:
     whole = bytes(DIGEST_BYTES) + (7).to_bytes(8, "big") + said
     digest = hashlib.blake2b(whole, digest_size=DIGEST_BYTES).digest()
     assert checkpoint.digest == digest
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_made_from_records_are_those_that_would_be_looked_up(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Machine(LIMITS)
+    monkeypatch.setattr(
+        Rows, "mark_as", lambda rows, table, key, _: rows.mark(table, key)
+    )
+    plain = Machine(LIMITS)
+    marks = 0
+    for index, (payload, is_mark) in enumerate(random_log(seed, 300), start=1):
+        assert quick.apply(index, payload) == plain.apply(index, payload)
+        if is_mark:
+            marks += 1
+            mine, other = quick.take_checkpoint(), plain.take_checkpoint()
+            assert sorted(mine.rows()) == sorted(other.rows())
+            assert mine.digest == other.digest
+    assert marks

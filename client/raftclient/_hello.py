@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from raftclient._stream import Stream
     from raftpb.v1.sessions_pb2 import StreamHello, StreamSessionResponse
 
-__all__ = ["Attach"]
+__all__ = ["Hello"]
 
 
-class Attach:
+class Hello:
     """See the module."""
 
     def __init__(
