@@ -54,6 +54,8 @@ class Core:
         self._prompt: Session | None = None
         self._waiting: Session | None = None
         self._sides: list[Session] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        """Of sides that are of no use any more; not cancelled, so that they end."""
         self._watching: dict[Subscription, tuple[Session, int]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._holding: set[Held] = set()
@@ -231,7 +233,8 @@ class Core:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(session.close() for session in sessions))
+        ends = (session.close() for session in sessions)
+        await asyncio.gather(*ends, *self._closing)
         await self.shared.channels.close()
         self.shared.renewer.close()
 
@@ -271,7 +274,9 @@ class Core:
         for side in list(self._sides):
             if side not in {self._prompt, self._waiting} and not len(side.window):
                 self._sides.remove(side)
-                self.spawn(side.close())
+                closing = self.loop.create_task(side.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     def _session_over(self, session: Session) -> None:
         why = session.over

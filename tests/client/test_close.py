@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import grpc
 import pytest
 
-from raftclient import Unavailable, aio
+from raftclient import Unavailable, _window, aio
+from raftclient._session import Session
 from tests.client.fake_server import BOTH, FakeCluster
 
 RUNS = 30
@@ -84,3 +85,42 @@ async def test_a_unary_call_under_way_ends_with_unavailable() -> None:
             with pytest.raises(Unavailable) as ended:
                 await calling
     assert ended.value.reason == "SHUTTING_DOWN"
+
+
+async def test_a_session_that_is_being_closed_is_closed_with_its_client(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_window, "_HELD_UP_SPAN_MIN", 1)
+    is_closing, may_close = asyncio.Event(), asyncio.Event()
+    close = Session.close
+
+    async def close_late(session: Session) -> None:
+        is_closing.set()
+        await may_close.wait()
+        await close(session)
+
+    monkeypatch.setattr(Session, "close", close_late)
+    state = cluster.state
+    state.lock_holders.update(dict.fromkeys("abcd", 1))
+    client = aio.connect(cluster.endpoints)
+    waits = []
+
+    async def wait_for(name: str) -> None:
+        """Each wait holds up its session, so that the next one gets another."""
+        waits.append(asyncio.create_task(client.lock(name).acquire()))
+        await cluster.until(lambda: len(state.lock_line) == len(waits))
+
+    for name in "abc":
+        await wait_for(name)
+    assert len(state.sessions) == 3
+    with state.changed:
+        _, grant = state.lock_line[1]
+        grant(state.next_revision())
+    await waits[1]
+    await wait_for("d")
+    await is_closing.wait()
+    ending = asyncio.create_task(client.close())
+    may_close.set()
+    await ending
+    await asyncio.gather(*waits, return_exceptions=True)
+    assert not state.sessions
