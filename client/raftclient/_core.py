@@ -246,12 +246,11 @@ class Core:
 
     def _live_main(self) -> Session:
         self._check_open()
-        main = self._main
-        if main is not None:
-            main.check()
-        if main is None or main.over is not None:
-            self._main = main = Session(self.shared, self._session_over)
-        return main
+        if self._main is not None:
+            self._main.check()  # what goes on may have opened the next one already
+        if self._main is None or self._main.over is not None:
+            self._main = Session(self.shared, self._session_over)
+        return self._main
 
     def _lane(self, waits: bool) -> Session:
         lane = self._waiting if waits else self._prompt

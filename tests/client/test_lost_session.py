@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from raftclient import LeaseLost, OutcomeUnknown, aio
+from raftclient import LeaseLost, OutcomeUnknown, _held, aio
 from tests.client.deadlines import fly
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act
@@ -172,3 +172,24 @@ async def test_watches_go_on_in_the_next_session(
         # Once without a session, perhaps, and then with the new one.
         await cluster.until(lambda: len(cluster.watches) >= 2)
     assert len(cluster.state.sessions) == 2
+
+
+async def test_a_loss_that_a_call_notices_brings_one_new_session(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on by itself, here a watch, opens it before the call could."""
+    late_s, now_s = 0.0, _held.boottime_s
+    monkeypatch.setattr(_held, "boottime_s", lambda: now_s() + late_s)
+    async with aio.connect(cluster.endpoints) as client:
+        await client.put("a", "1")
+        (old,) = cluster.state.sessions
+        async with client.watch(key="a"):
+            await cluster.until(lambda: cluster.watches)
+            late_s = 1000.0
+            opening = asyncio.create_task(client.session())
+            await asyncio.sleep(0)
+            late_s = 0.0
+            await opening
+            await client.put("b", "1")
+            assert len(cluster.state.sessions) == 2
+    assert [*cluster.state.sessions] == [old], "all others are closed"

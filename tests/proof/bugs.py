@@ -275,4 +275,21 @@ BUGS: Final[tuple[Bug, ...]] = (
         "tests/client/test_silence.py"
         "::test_a_hello_that_is_not_answered_is_left_when_another_leads",
     ),
+    Bug(
+        "A client that noticed the loss of its session in a call opened two new ones if"
+        " a watch or a write went on by itself, and renewed one until its process"
+        " ended.",
+        "simulator, level B, seed 277112602149568",
+        "0.1.0",
+        "tests/client/test_lost_session.py"
+        "::test_a_loss_that_a_call_notices_brings_one_new_session",
+    ),
+    Bug(
+        "A session that a client was closing just when it was closed itself was never"
+        " closed, and renewed until the process ended.",
+        "reading, after a seed of the simulator",
+        "0.1.0",
+        "tests/client/test_close.py"
+        "::test_a_session_that_is_being_closed_is_closed_with_its_client",
+    ),
 )
