@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from raftclient import LeaseLost, OutcomeUnknown, _held, aio
+from raftclient._clock import boottime_s
 from tests.client.deadlines import fly
 from tests.client.fake_server import FakeCluster
 from tests.client.fake_state import Act
@@ -178,8 +179,8 @@ async def test_a_loss_that_a_call_notices_brings_one_new_session(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes on by itself, here a watch, opens it before the call could."""
-    late_s, now_s = 0.0, _held.boottime_s
-    monkeypatch.setattr(_held, "boottime_s", lambda: now_s() + late_s)
+    late_s = 0.0
+    monkeypatch.setattr(_held, "boottime_s", lambda: boottime_s() + late_s)
     async with aio.connect(cluster.endpoints) as client:
         await client.put("a", "1")
         (old,) = cluster.state.sessions
