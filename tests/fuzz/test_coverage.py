@@ -38,6 +38,7 @@ raftd/statemachine/queues/queue.py      state.db, members  fuzz/test_rows.py
 raftd/statemachine/queues/tasks.py      state.db, members  fuzz/test_rows.py
 raftd/statemachine/queues/unique.py     state.db, members  fuzz/test_rows.py
 raftd/statemachine/schema/entry.py      log.db, members    fuzz/test_codecs.py
+raftd/statemachine/rows.py              itself             statemachine/test_rows.py
 raftd/statemachine/sessions.py          state.db, members  fuzz/test_rows.py
 raftd/statemachine/tables.py            state.db, members  fuzz/test_rows.py
 raftd/statemachine/waiters.py           state.db, members  fuzz/test_rows.py

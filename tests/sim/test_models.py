@@ -30,7 +30,7 @@ _SEEDS = 15
         ("job-lost-with-its-worker", ""),
         ("job-token-unchecked", "it holds None"),
         ("renewal-shortens", "the log says []"),
-        ("reserve-not-kept", "is answered JobsReserved"),
+        ("reserve-not-kept", " JobsReserved(jobs="),
         ("timers-before-renewals", ""),
     ],
 )
