@@ -186,7 +186,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--until-eof", action="store_true", help="end when standard input does"
     )
     options = parser.parse_args(arguments)
-    gc.disable()  # rows by the million, none in a cycle, and the process ends soon
     if options.until_eof:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(_NICENESS)
@@ -211,4 +210,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # rows by the million, none in a cycle, and the process ends soon
     sys.exit(main())
